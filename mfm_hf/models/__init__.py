@@ -1,0 +1,1 @@
+"""The segmentation networks. They know nothing of training."""
