@@ -1,0 +1,1 @@
+"""Masked Feature Modeling: the Rebuilder, and the training classes that carry one."""
