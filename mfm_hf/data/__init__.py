@@ -1,0 +1,1 @@
+"""Domains: where labelled and unlabelled images come from, and how they are streamed."""

@@ -1,0 +1,182 @@
+"""Domains: where images come from, named by one string that is the same on every command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import numpy as np
+from PIL import Image
+
+from mfm_hf.data.classes import IGNORE_INDEX, ClassSet
+
+Role = Literal["source", "target", "eval"]
+Row = dict[str, Any]
+
+_ROLE_SPLITS: dict[Role, str] = {"source": "train", "target": "train", "eval": "validation"}
+
+
+class BadExampleError(ValueError):
+    """An example that cannot be used. The message names the example, or its file, and the reason."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One decoded image.
+
+    Attributes:
+        name: Name of the example, unique in its domain; may contain `/`.
+        image: `uint8` array `(height, width, 3)`, RGB.
+        label: `uint8` or `int32` array `(height, width)` of class ids and the ignore index; None without a label.
+    """
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Images of one kind, with or without labels.
+
+    A domain streams *light* rows: what is needed to find an example (an index, two paths), not its pixels. `decode`
+    turns a row into an example. So the main process can shuffle a whole epoch and count through it cheaply, and
+    workers do the costly part.
+
+    Attributes:
+        name: The string that the user gave, e.g. `streets:game`.
+        split: `train`, `validation`, or another split that the user named.
+        classes: The classes that the labels count.
+        ignore_index: The label of pixels without a class.
+        labelled: Whether the examples have labels.
+        rows: The light rows, in a fixed order. Reading them reads no pixels.
+        num_rows: Number of rows.
+        decode: Row -> example. Raises `BadExampleError`. Can be pickled, as workers need.
+        check_row: Looks for faults of an example without reading the pixels of its image, and raises
+            `BadExampleError`. None where faults cannot be.
+    """
+
+    name: str
+    split: str
+    classes: ClassSet
+    ignore_index: int
+    labelled: bool
+    rows: datasets.IterableDataset
+    num_rows: int
+    decode: Callable[[Row], Example]
+    check_row: Callable[[Row], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_rows < 1:
+            raise ValueError(f"{self.name} ({self.split}) has no images: add some, or choose another split")
+
+    def to_dataset(self) -> datasets.IterableDataset:
+        """The decoded examples as people expect them: columns `image`, `label` (if labelled) and `name`."""
+        features = {"image": datasets.Image(), "name": datasets.Value("string")}
+        if self.labelled:
+            features["label"] = datasets.Image()
+        return self.rows.map(
+            partial(_decoded_columns, decode=self.decode),
+            remove_columns=list(next(iter(self.rows))),
+            features=datasets.Features(features),
+        )
+
+
+def load_domain(name: str, role: Role, ignore_index: int = IGNORE_INDEX) -> Domain:
+    """Open the domain that a string names.
+
+    Args:
+        name: A folder (see `mfm_hf.data.folders`), or `streets:game` or `streets:real`, with an optional size
+            (`streets:game:64x128`, height x width in pixels). `#split` at the end overrides the split. An existing
+            path wins over everything else.
+        role: What the domain is for. It decides the split (`source` and `target`: train; `eval`: validation) and
+            whether labels are read: `source` and `eval` need them, `target` leaves them out even where they exist,
+            so that nothing in training can see them.
+        ignore_index: The label of pixels without a class.
+
+    Raises:
+        ValueError, FileNotFoundError: The domain does not exist or cannot serve the role. One line that says why.
+    """
+    # Imported here, because the kinds of domain build on this module.
+    from mfm_hf.data.folders import folder_domain
+    from mfm_hf.data.streets_domain import streets_domain
+
+    address, split = name, _ROLE_SPLITS[role]
+    if not Path(name).exists() and "#" in name:
+        address, _, split = name.rpartition("#")
+        split = "validation" if split == "val" else split
+    labelled = role != "target"
+    if Path(address).exists():
+        return folder_domain(Path(address), split, labelled=labelled, ignore_index=ignore_index, name=name)
+    if address.split(":")[:2] in (["streets", "game"], ["streets", "real"]):
+        return streets_domain(address, split, labelled=labelled, ignore_index=ignore_index, name=name)
+    raise ValueError(f"{address!r} is neither an existing folder nor a built-in domain: streets:game, streets:real")
+
+
+def light_rows(rows: Sequence[Row]) -> datasets.IterableDataset:
+    """Stream rows that are known beforehand and have the same keys, in their order.
+
+    They form one shard whatever the domain, so that one seed shuffles two domains of the same length alike: images
+    written out as files train to the same numbers as their generator.
+    """
+    # As columns, because `datasets` hashes what it is given, and many dicts take it seconds. As tuples, because it
+    # would split lists into shards.
+    columns = {key: tuple(row[key] for row in rows) for key in (rows[0] if rows else ())}
+    return datasets.IterableDataset.from_generator(_iterate, gen_kwargs={"columns": columns})
+
+
+def check_domain(domain: Domain, limit: int = 200, max_bad_samples: int = 0) -> None:
+    """Look at the first examples, labels in full and images not, before training starts.
+
+    Args:
+        domain: The domain.
+        limit: Number of rows to look at.
+        max_bad_samples: Number of bad examples that are allowed, as in training.
+
+    Raises:
+        BadExampleError: More examples are bad; the message names the last of them.
+    """
+    if domain.check_row is None:
+        return
+    num_bad = 0
+    for row in islice(domain.rows, limit):
+        try:
+            domain.check_row(row)
+        except BadExampleError:
+            num_bad += 1
+            if num_bad > max_bad_samples:
+                raise
+
+
+def check_crop(domain: Domain, crop_size: tuple[int, int], limit: int = 4) -> None:
+    """Check that a crop of `(height, width)` pixels fits into the first `limit` images.
+
+    Raises:
+        ValueError: It does not.
+    """
+    for row in islice(domain.rows, limit):
+        try:
+            height, width = domain.decode(row).image.shape[:2]
+        except BadExampleError:
+            continue  # whether this is allowed is the training stream's affair
+        if crop_size[0] > height or crop_size[1] > width:
+            raise ValueError(
+                f"crop {crop_size[0]}x{crop_size[1]} is larger than the images of {domain.name} ({height}x{width}): "
+                "give a smaller --crop_size or larger images"
+            )
+
+
+def _iterate(columns: dict[str, tuple[Any, ...]]) -> Iterator[Row]:
+    for values in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, values, strict=True))
+
+
+def _decoded_columns(row: Row, decode: Callable[[Row], Example]) -> dict[str, Any]:
+    example = decode(row)
+    columns = {"image": Image.fromarray(example.image), "name": example.name}
+    return columns if example.label is None else columns | {"label": Image.fromarray(example.label)}
