@@ -1,0 +1,1 @@
+"""Publishing checkpoints, and reading those of other code bases."""
