@@ -1,0 +1,1 @@
+"""Unsupervised domain adaptation: views, objectives, recipes, and the trainer."""

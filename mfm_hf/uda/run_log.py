@@ -1,0 +1,92 @@
+"""What a run says while it runs: a progress bar, a line of JSON per log step, and the trackers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+from mfm_hf.uda.run_folder import LOG_FILE
+
+
+class RunLog:
+    """Averages the losses between two log steps, and measures the time that steps take.
+
+    Losses stay on the device until they are logged, so that a step does not wait for them.
+
+    Args:
+        accelerator: Knows the main process and the trackers.
+        output_dir: Folder of `log.jsonl`.
+        start: Step at which the run starts or goes on.
+        max_steps: Last step.
+        images_per_step: Images of all processes together, source and target.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, output_dir: Path, start: int, max_steps: int, images_per_step: int
+    ) -> None:
+        self.accelerator = accelerator
+        self.path = output_dir / LOG_FILE
+        self.images_per_step = images_per_step
+        self.bar = tqdm(
+            total=max_steps, initial=start, desc="train", unit="step", disable=not accelerator.is_main_process
+        )
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+        self._steps = 0
+        self._seconds = 0.0
+        self._window_seconds = 0.0
+        self._started = time.perf_counter()
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Mean time of a training step so far, evaluations and checkpoints left out."""
+        return self._seconds / max(1, self._steps)
+
+    def start_timer(self) -> None:
+        """Start the clock again after something that is not training."""
+        self._started = time.perf_counter()
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Note the losses of a step that has just ended."""
+        for name, loss in losses.items():
+            self._sums[name] = self._sums[name] + loss if name in self._sums else loss
+        now = time.perf_counter()
+        self._window_seconds += now - self._started
+        self._started = now
+        self._count += 1
+        self.bar.update()
+
+    def flush(self, step: int, extra: Mapping[str, float]) -> None:
+        """Log the means since the last time, with further values."""
+        if self._count == 0:
+            return
+        means = {f"loss/{name}": (total / self._count).item() for name, total in self._sums.items()}
+        now = time.perf_counter()  # the line above waited for the device
+        self._window_seconds += now - self._started
+        self._started = now
+        seconds = self._window_seconds / self._count
+        self._seconds += self._window_seconds
+        self._steps += self._count
+        self._sums, self._count, self._window_seconds = {}, 0, 0.0
+        throughput = self.images_per_step / seconds
+        self.bar.set_postfix(
+            {name.removeprefix("loss/"): f"{mean:.3f}" for name, mean in means.items()} | {"img/s": f"{throughput:.1f}"}
+        )
+        self.write(step, {**means, **extra, "seconds_per_step": seconds, "images_per_second": throughput})
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Write a line to `log.jsonl` and to the trackers, from the main process."""
+        self.accelerator.log(dict(values), step=step)
+        if self.accelerator.is_main_process:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def close(self) -> None:
+        """End the progress bar."""
+        self.bar.close()
