@@ -1,0 +1,113 @@
+"""`train_uda.py` and `mfm-hf train`: adapt a network from a source domain to a target domain."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mfm_hf.commands._errors import one_line_errors
+from mfm_hf.commands._parser import HelpFormatter, program_name
+from mfm_hf.commands.arguments import ConfigArgumentParser
+from mfm_hf.uda.training_args import UdaTrainingArguments
+
+if TYPE_CHECKING:  # imported when the arguments are known to be good: torch and transformers take seconds
+    from mfm_hf.data.domain import Domain
+    from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
+    from mfm_hf.uda.trainer import UdaTrainer
+
+DESCRIPTION = """Adapt a segmentation network from a labelled source domain to an unlabelled target domain.
+
+example: {prog} --source streets:game:64x128 --target streets:real:64x128 \\
+           --model segformer --backbone tiny --crop_size 64 128 --max_steps 1000 --recipe dacs --mfm
+
+The final network lies in --output_dir as an ordinary transformers checkpoint, beside results.json. Every option may
+stand in a YAML file given by --config; the command line wins."""
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train as the command line says and return the results."""
+    prog = program_name("train", "train_uda.py")
+    parser = ConfigArgumentParser(
+        UdaTrainingArguments, prog=prog, description=DESCRIPTION.format(prog=prog), formatter_class=HelpFormatter
+    )
+    with one_line_errors():
+        args = parser.parse(sys.argv[1:] if argv is None else argv)
+        trainer = build_trainer(args)
+        results = trainer.train()
+        if args.push_to_hub:
+            trainer.push_to_hub()
+    return results
+
+
+def build_trainer(args: UdaTrainingArguments) -> UdaTrainer:
+    """Open the domains, check all that can be known before training, and build the network and its trainer.
+
+    Raises:
+        ValueError, OSError: If something is wrong that the user can mend.
+    """
+    from accelerate.utils import set_seed
+
+    from mfm_hf.data.domain import check_crop, check_domain, load_domain
+    from mfm_hf.uda import run_folder
+    from mfm_hf.uda.recipes import resolve_recipe
+    from mfm_hf.uda.trainer import UdaTrainer
+
+    recipe = resolve_recipe(args)
+    source = load_domain(args.source, "source", args.ignore_index)
+    target = load_domain(args.target, "target", args.ignore_index)
+    eval_domain = open_eval_domain(args)
+    for domain in (source, target) if recipe.uses_target else (source,):
+        check_crop(domain, recipe.crop_size)
+    check_domain(source, max_bad_samples=args.max_bad_samples or 0)
+    if eval_domain is not None:
+        check_domain(eval_domain)
+        if eval_domain.classes.names != source.classes.names:
+            raise ValueError(f"{eval_domain.name} has other classes than {source.name}: give both one classes.json")
+    run_folder.check(
+        Path(args.output_dir), resume=args.resume_from_checkpoint is not None, overwrite=args.overwrite_output_dir
+    )
+    set_seed(args.seed)  # the network starts the same under every recipe
+    model = build_model(args, source)
+    return UdaTrainer(model, args, source, target, eval_domain, recipe)
+
+
+def open_eval_domain(args: UdaTrainingArguments) -> Domain | None:
+    """Open the domain to evaluate on: `--eval`, or the target's validation split where it has labels."""
+    from mfm_hf.data.domain import load_domain
+
+    if args.eval is not None:
+        return load_domain(args.eval, "eval", args.ignore_index)
+    try:
+        return load_domain(args.target.partition("#")[0], "eval", args.ignore_index)
+    except (ValueError, OSError) as error:
+        print(f"no evaluation, since the target has no labels for it ({error})", file=sys.stderr)
+        return None
+
+
+def build_model(args: UdaTrainingArguments, source: Domain) -> DomainAdaptationModel:
+    """Load or build the network that the arguments describe, with the source's classes.
+
+    Raises:
+        ValueError: If there is no such encoder or checkpoint, or it has other classes.
+        OSError: If it cannot be had from the Hub.
+    """
+    from mfm_hf.hub.encoders import HUB_IDS, default_encoder
+    from mfm_hf.mfm.auto import AutoModelForDomainAdaptation
+    from mfm_hf.uda.recipes import resolve_rebuilder, resolve_recipe
+
+    height, width = resolve_recipe(args).crop_size
+    options: dict[str, Any] = {
+        "id2label": source.classes.id2label,
+        "label2id": source.classes.label2id,
+        "rebuilder": resolve_rebuilder(args),
+        "hrda_base": args.hrda_base,
+        "detail_crop_size": [height // 16 * 8, width // 16 * 8],  # half the crop, on HRDA's grid of 8 (1024: 512)
+    }
+    if args.model_name_or_path is not None:
+        return AutoModelForDomainAdaptation.from_pretrained(args.model_name_or_path, **options)
+    backbone = args.backbone or default_encoder(args.model, args.hrda_base)
+    if backbone == "tiny" or (backbone in HUB_IDS and not args.pretrained_backbone):
+        return AutoModelForDomainAdaptation.from_scratch(backbone, args.model, **options)
+    return AutoModelForDomainAdaptation.from_pretrained(HUB_IDS.get(backbone, backbone), head=args.model, **options)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil, pipeline
+
+from mfm_hf.commands._inputs import find_images
+from mfm_hf.commands.predict import main
+from mfm_hf.data.classes import CITYSCAPES
+
+
+def predict(checkpoint: Path, output: Path, *inputs: Path, options: Sequence[str] = ("--device", "cpu")) -> dict:
+    main(["--model", str(checkpoint), "--input", *map(str, inputs), "--output", str(output), *options])
+    return json.loads((output / "results.json").read_text())
+
+
+def test_folder_is_segmented_at_its_own_sizes(checkpoint: Path, folder_domain: Path, tmp_path: Path) -> None:
+    results = predict(checkpoint, tmp_path / "out", folder_domain / "images")
+    assert [Path(entry["input"]).name for entry in results["images"]] == ["a.png", "b.png", "c.png"]
+    assert results["failed"] == []
+    assert (tmp_path / "out" / "legend.png").exists()
+    for entry in results["images"]:
+        size = Image.open(entry["input"]).size
+        assert size == (entry["width"], entry["height"])
+        label = Image.open(tmp_path / "out" / entry["label"])
+        assert (label.mode, label.size) == ("L", size)
+        assert Image.open(tmp_path / "out" / entry["overlay"]).size == size
+        assert Image.open(tmp_path / "out" / entry["side_by_side"]).width > 2 * size[0]
+        ids = np.asarray(label)
+        shares = {name: float((ids == index).mean()) for index, name in enumerate(("road", "car", "sky"))}
+        assert entry["class_shares"] == pytest.approx({name: share for name, share in shares.items() if share})
+
+
+def test_labels_are_those_of_the_pipeline(checkpoint: Path, folder_domain: Path, tmp_path: Path) -> None:
+    predict(checkpoint, tmp_path, folder_domain / "images")
+    pipe = pipeline("image-segmentation", model=str(checkpoint), device="cpu")
+    for name in "abc":
+        label = np.asarray(Image.open(tmp_path / f"{name}_label.png"))
+        for segment in pipe(Image.open(folder_domain / f"images/{name}.png")):
+            index = ("road", "car", "sky").index(segment["label"])
+            np.testing.assert_array_equal(label == index, np.asarray(segment["mask"]) > 0)
+
+
+def test_any_mode_and_orientation_of_image(checkpoint: Path, tmp_path: Path) -> None:
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8))
+    sideways = photo.getexif()
+    sideways[274] = 6  # turn by 90 degrees to see it upright
+    (tmp_path / "in").mkdir()
+    photo.save(tmp_path / "in/photo.jpg", exif=sideways)
+    for mode in ("L", "RGBA", "P"):
+        photo.convert(mode).save(tmp_path / f"in/{mode}.png")
+    predict(checkpoint, tmp_path / "out", tmp_path / "in")
+    assert Image.open(tmp_path / "out/photo_label.png").size == (40, 64)
+    for mode in ("L", "RGBA", "P"):
+        assert Image.open(tmp_path / f"out/{mode}_label.png").size == (64, 40)
+
+
+def test_unreadable_image_is_named_at_the_end_and_the_others_are_done(
+    checkpoint: Path, folder_domain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, output = folder_domain / "images", tmp_path / "out"
+    (images / "b.png").write_bytes((images / "b.png").read_bytes()[:200])
+    with pytest.raises(SystemExit) as stopped:
+        predict(checkpoint, output, images)
+    assert stopped.value.code == 1
+    assert f"error: cannot read {images / 'b.png'}" in capsys.readouterr().err
+    results = json.loads((output / "results.json").read_text())
+    assert [entry["input"] for entry in results["failed"]] == [str(images / "b.png")]
+    assert {path.name for path in output.glob("*_label.png")} == {"a_label.png", "c_label.png"}
+
+
+def test_cityscapes_names_bring_cityscapes_colors_and_many_classes_16_bits(checkpoint: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), (90, 10, 200)).save(tmp_path / "x.png")
+    many = {index: f"class {index}" for index in range(300)}
+    for name, id2label in {"cityscapes": CITYSCAPES.id2label, "many": many}.items():
+        config = AutoConfig.from_pretrained(checkpoint)
+        config.id2label = id2label
+        config.label2id = {label: index for index, label in id2label.items()}
+        model = SegformerForSemanticSegmentation(config)
+        with torch.no_grad():
+            model.decode_head.classifier.bias[len(id2label) - 1] = 1e4
+        model.save_pretrained(tmp_path / name)
+        SegformerImageProcessorPil(do_resize=False).save_pretrained(tmp_path / name)
+        predict(tmp_path / name, tmp_path / name, tmp_path / "x.png", options=["--opacity", "1"])
+    assert np.unique(np.asarray(Image.open(tmp_path / "cityscapes/x_label.png"))) == [18]
+    assert Image.open(tmp_path / "cityscapes/x_overlay.png").getpixel((5, 5)) == CITYSCAPES.colors[18]
+    label = Image.open(tmp_path / "many/x_label.png")
+    assert label.mode == "I;16"
+    assert np.unique(np.asarray(label)) == [299]
+
+
+def names(paths: list[Path], output: Path) -> list[str]:
+    return [image.name for image in find_images(paths, output)]
+
+
+def test_names_keep_apart_what_shares_a_stem(tmp_path: Path) -> None:
+    for name in ("a/x.png", "a/y.PNG", "b/x.jpg", "b/x.png", "b/deep/z.webp", "b/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    output = tmp_path / "out"
+    assert names([tmp_path / "a"], output) == ["x", "y"]
+    assert names([tmp_path / "a", tmp_path / "a/x.png"], output) == ["x", "y"]
+    assert names([tmp_path / "b/deep/z.webp", tmp_path / "a/x.png"], output) == ["z", "x"]
+    assert names([tmp_path / "a/x.png", tmp_path / "b/x.jpg"], output) == ["a/x", "b/x"]
+    assert names([tmp_path / "b"], output) == ["deep/z.webp", "x.jpg", "x.png"]
+    assert names([tmp_path], output) == ["a/x.png", "a/y.PNG", "b/deep/z.webp", "b/x.jpg", "b/x.png"]
+
+
+def test_links_are_inputs_and_earlier_outputs_are_not(tmp_path: Path) -> None:
+    for name in ("elsewhere/x.png", "in/out/y_label.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "in/link.png").symlink_to(tmp_path / "elsewhere/x.png")
+    assert names([tmp_path / "in"], tmp_path / "in/out") == ["link"]
+    assert names([tmp_path / "in"], tmp_path) == ["link", "out/y_label"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--input", "nowhere.png"], "nowhere.png does not exist"),
+        (["--input", "empty"], "no image in"),
+        (["--input", "empty", "--output", "empty"], "is input and output"),
+        (["--input", "x.png", "--opacity", "2"], "--opacity must be between 0 and 1, not 2.0"),
+        (["--input", "x.png", "--output", "x.png"], "is a file, not a folder"),
+        (["--input", "x.png"], "has no image processor"),
+    ],
+)
+def test_bad_input_gets_one_line(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (32, 32)).save("x.png")
+    Path("empty").mkdir()
+    SegformerForSemanticSegmentation.from_pretrained(checkpoint).save_pretrained("model")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main(["--model", "model", "--output", "out", *options])
+    assert stopped.value.code == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert message in line
+    assert not Path("out").exists()
