@@ -97,6 +97,11 @@ class DomainAdaptationModel(PreTrainedModel):
         """
         return self._require_rebuilder().draw_mask(batch_size, generator)
 
+    def mask_ratios(self, mask: Tensor, height: int, width: int) -> dict[str, float]:
+        """Return by stage the share of the features that a mask hides, for images of this size."""
+        ratios = self._require_rebuilder().realised_ratios(mask, (height, width))
+        return {f"stage_{stage}": ratio for stage, ratio in enumerate(ratios, start=1)}
+
     def _require_rebuilder(self) -> Rebuilder:
         if self.rebuilder is None:
             raise ValueError(f"this {type(self).__name__} has no Rebuilder: load it with rebuilder=RebuilderConfig()")
@@ -219,6 +224,16 @@ class HrdaForDomainAdaptation(DomainAdaptationModel, HrdaForSemanticSegmentation
     def draw_mask(self, batch_size: int, generator: torch.Generator) -> Tensor:
         """Draw a mask for the context and one for the detail, bool (2, batch, rows, columns)."""
         return torch.stack([super(HrdaForDomainAdaptation, self).draw_mask(batch_size, generator) for _ in range(2)])
+
+    def mask_ratios(self, mask: Tensor, height: int, width: int) -> dict[str, float]:
+        """Return by scale and stage the share of the features that the masks hide."""
+        ratio = self.config.context_ratio
+        scales = {"context": (height // ratio, width // ratio), "detail": tuple(self.config.detail_crop_size)}
+        return {
+            f"{scale}_{stage}": share
+            for (scale, size), scale_mask in zip(scales.items(), mask, strict=True)
+            for stage, share in super(HrdaForDomainAdaptation, self).mask_ratios(scale_mask, *size).items()
+        }
 
     def rebuild(self, features: HrdaFeatures, mask: Tensor | None = None) -> HrdaFeatures:
         """Return the features with context and detail rebuilt, each under its own mask."""

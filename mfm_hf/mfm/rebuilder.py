@@ -85,6 +85,7 @@ class Rebuilder(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.feature_strides = tuple(feature_strides)
         self.embedding = nn.Linear(feature_channels[-1], config.dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         block = nn.TransformerEncoderLayer(
@@ -137,8 +138,9 @@ class Rebuilder(nn.Module):
         tokens = tokens + sincos_positions(self.config.grid, self.config.dim, tokens.device).to(tokens.dtype)
         tokens = self.transformer(tokens)
         token_map = tokens.transpose(1, 2).unflatten(2, self.config.grid)
-        offsets = self.projector(token_map, [feature.shape[-2:] for feature in features])  # f^o, Eq. 6
-        masks = stage_masks(mask, features)
+        sizes = [feature.shape[-2:] for feature in features]
+        offsets = self.projector(token_map, sizes)  # f^o, Eq. 6
+        masks = stage_masks(mask, sizes)
         return tuple(  # f^r = M * f^o + (1 - M) * f^t, Eq. 7
             torch.where(mask, offset.to(feature.dtype), feature)
             for mask, offset, feature in zip(masks, offsets, features, strict=True)
@@ -162,14 +164,19 @@ class Rebuilder(nn.Module):
             mask = noise.argsort(dim=1).argsort(dim=1) >= num_visible
         return mask.unflatten(1, (rows, columns)).to(device)
 
+    def realised_ratios(self, mask: Tensor, image_size: tuple[int, int]) -> list[float]:
+        """Return the masked share of every stage, finest first, for images of this height and width.
 
-def stage_masks(mask: Tensor, features: Sequence[Tensor]) -> list[Tensor]:
-    """Bring the mask of the grid to every stage's size by nearest neighbour: bool (batch, 1, height, width).
+        A stage coarser than the grid sees only some of its tokens, so its share may be far from the configured one.
+        """
+        sizes = [[-(-length // stride) for length in image_size] for stride in self.feature_strides]
+        return [stage_mask.float().mean().item() for stage_mask in stage_masks(mask, sizes)]
 
-    On a stage coarser than the grid the realised ratio may differ from the configured one.
-    """
+
+def stage_masks(mask: Tensor, sizes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Bring the mask of the grid to every stage's size by nearest neighbour: bool (batch, 1, height, width)."""
     grid_mask = mask.unsqueeze(1).to(torch.uint8)
-    return [F.interpolate(grid_mask, size=feature.shape[-2:], mode="nearest").bool() for feature in features]
+    return [F.interpolate(grid_mask, size=tuple(size), mode="nearest").bool() for size in sizes]
 
 
 def sincos_positions(grid: tuple[int, int], dim: int, device: torch.device) -> Tensor:

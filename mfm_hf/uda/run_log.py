@@ -15,9 +15,10 @@ from mfm_hf.uda.run_folder import LOG_FILE
 
 
 class RunLog:
-    """Averages the losses between two log steps, and measures the time that steps take.
+    """Averages the losses between two log steps, and measures the time that the steps take.
 
-    Losses stay on the device until they are logged, so that a step does not wait for them.
+    Losses stay on the device until they are logged, so that a step does not wait for them; the time of a step is
+    therefore known for the steps between two log lines together.
 
     Args:
         accelerator: Knows the main process and the trackers.
@@ -37,48 +38,43 @@ class RunLog:
             total=max_steps, initial=start, desc="train", unit="step", disable=not accelerator.is_main_process
         )
         self._sums: dict[str, Tensor] = {}
-        self._count = 0
-        self._steps = 0
-        self._seconds = 0.0
-        self._window_seconds = 0.0
+        self._count = 0  # steps since the last line
+        self._total_count, self._total_seconds = 0, 0.0
         self._started = time.perf_counter()
 
     @property
     def seconds_per_step(self) -> float:
         """Mean time of a training step so far, evaluations and checkpoints left out."""
-        return self._seconds / max(1, self._steps)
-
-    def start_timer(self) -> None:
-        """Start the clock again after something that is not training."""
-        self._started = time.perf_counter()
+        return self._total_seconds / max(1, self._total_count)
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Note the losses of a step that has just ended."""
+        """Note the losses of a step."""
         for name, loss in losses.items():
             self._sums[name] = self._sums[name] + loss if name in self._sums else loss
-        now = time.perf_counter()
-        self._window_seconds += now - self._started
-        self._started = now
         self._count += 1
         self.bar.update()
 
-    def flush(self, step: int, extra: Mapping[str, float]) -> None:
-        """Log the means since the last time, with further values."""
+    def flush(self, step: int, state: Mapping[str, float]) -> None:
+        """Log the mean losses since the last line, the time of a step, and further values."""
         if self._count == 0:
             return
         means = {f"loss/{name}": (total / self._count).item() for name, total in self._sums.items()}
-        now = time.perf_counter()  # the line above waited for the device
-        self._window_seconds += now - self._started
-        self._started = now
-        seconds = self._window_seconds / self._count
-        self._seconds += self._window_seconds
-        self._steps += self._count
-        self._sums, self._count, self._window_seconds = {}, 0, 0.0
-        throughput = self.images_per_step / seconds
+        seconds = time.perf_counter() - self._started  # after the means, which wait for the device
+        self._total_count += self._count
+        self._total_seconds += seconds
+        speed = {"seconds_per_step": seconds / self._count}
+        speed["images_per_second"] = self.images_per_step / speed["seconds_per_step"]
         self.bar.set_postfix(
-            {name.removeprefix("loss/"): f"{mean:.3f}" for name, mean in means.items()} | {"img/s": f"{throughput:.1f}"}
+            {name.removeprefix("loss/"): f"{mean:.3f}" for name, mean in means.items()},
+            images_per_second=f"{speed['images_per_second']:.1f}",
         )
-        self.write(step, {**means, **extra, "seconds_per_step": seconds, "images_per_second": throughput})
+        self.write(step, {**means, **state, **speed})
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Begin a new line here: what came since the last one was not training."""
+        self._sums, self._count = {}, 0
+        self._started = time.perf_counter()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Write a line to `log.jsonl` and to the trackers, from the main process."""

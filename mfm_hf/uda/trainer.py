@@ -1,23 +1,20 @@
-"""The trainer: it makes the views of a step, lets the student learn from them, and keeps the run's books."""
+"""The trainer: domains in, an ordinary transformers checkpoint out, and the books of the run in between."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from torch import Tensor
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mfm_hf.data.domain import Domain
 from mfm_hf.data.loading import TrainingStream
-from mfm_hf.data.transforms import TrainingTransform, normalize
+from mfm_hf.data.transforms import TrainingTransform
 from mfm_hf.evaluation.evaluator import evaluate_model
 from mfm_hf.files import write_json
 from mfm_hf.hub.image_processor import default_image_processor
@@ -25,17 +22,12 @@ from mfm_hf.hub.publish import publish
 from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
 from mfm_hf.uda import checkpoint as checkpoints
 from mfm_hf.uda import run_folder
-from mfm_hf.uda.choices import StepChoices, draw_choices
-from mfm_hf.uda.mean_teacher import MeanTeacher
-from mfm_hf.uda.optimization import learning_rate_factor, make_optimizer, set_learning_rates
-from mfm_hf.uda.pseudo_label import PseudoLabel, pseudo_label
+from mfm_hf.uda.adaptation_step import AdaptationStep, Batch
+from mfm_hf.uda.choices import StepChoices
 from mfm_hf.uda.recipes import Recipe, resolve_recipe
 from mfm_hf.uda.run_log import RunLog
-from mfm_hf.uda.step_module import StepModule, default_encode_mode
 from mfm_hf.uda.training_args import UdaTrainingArguments
-from mfm_hf.uda.views import View, make_views
 
-Batch = Mapping[str, Any]
 DEFAULT_BAD_TARGET_SAMPLES = 10
 
 
@@ -75,20 +67,14 @@ class UdaTrainer:
         self.accelerator = accelerator or make_accelerator(args)
         if self.recipe.uses_target and target is None:
             raise ValueError(f"the recipe {self.recipe.name} adapts to a target domain: give one")
-        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-            raise ValueError("the mean teacher needs whole weights: launch with plain data parallelism (DDP) instead")
-
         self.student = model
-        if args.gradient_checkpointing:
-            model.activation_checkpointing_enable()
-        self.encode_mode = args.encode or default_encode_mode(model)
-        self.module = self.accelerator.prepare(StepModule(model, self.recipe.objectives))
-        self.optimizer = self.accelerator.prepare(make_optimizer(model, self.recipe, args.rebuilder_learning_rate))
-        self.teacher = MeanTeacher(model.to_inference(), self.recipe.teacher_alpha) if self.recipe.uses_target else None
-        self.step = 0
+        self.adaptation = AdaptationStep(model, self.recipe, args, self.accelerator)
         self.best: dict[str, float] | None = None
 
-    # The training step
+    @property
+    def step(self) -> int:
+        """Number of training steps done."""
+        return self.adaptation.number
 
     def training_step(
         self, source: Batch, target: Batch | None, choices: StepChoices | None = None
@@ -100,54 +86,7 @@ class UdaTrainer:
             target: `pixel_values` of the target, likewise; None under a recipe that looks at the source alone.
             choices: The random choices of the step. Default: drawn, as a function of (seed, step, process).
         """
-        if choices is None:
-            generator = torch.Generator().manual_seed(self._seed("choices"))
-            choices = draw_choices(self.recipe, self.student, source["labels"], generator)
-        torch.manual_seed(self._seed("layers"))  # dropout and stochastic depth
-        self.module.train()
-        factor = learning_rate_factor(self.step, self.recipe.max_steps, self.recipe.warmup_steps)
-        set_learning_rates(self.optimizer, factor)
-        self.optimizer.zero_grad()
-        if self.teacher is not None:
-            self.teacher.update(self.student, self.step)
-        losses = self._backward(self.make_views(source, target, choices))
-        self.optimizer.step()
-        self.step += 1
-        return losses
-
-    def make_views(self, source: Batch, target: Batch | None, choices: StepChoices) -> dict[str, View]:
-        """Bring a batch to the device, let the teacher label the target, and make the recipe's views."""
-        device = self.accelerator.device
-        pixels, labels = (source[key].to(device, non_blocking=True) for key in ("pixel_values", "labels"))
-        target_pixels, pseudo = None, None
-        if self.recipe.uses_target and target is not None:
-            target_pixels = normalize(target["pixel_values"].to(device, non_blocking=True))
-            pseudo = self._pseudo_label(target_pixels)
-        return make_views(self.recipe.views, normalize(pixels), labels, target_pixels, pseudo, choices)
-
-    def _pseudo_label(self, target_pixels: Tensor) -> PseudoLabel:
-        assert self.teacher is not None
-        with self.accelerator.autocast():
-            logits = self.teacher(target_pixels)
-        return pseudo_label(logits, target_pixels.shape[-2:], self.recipe.pseudo_label_threshold)
-
-    def _backward(self, views: dict[str, View]) -> dict[str, Tensor]:
-        """Compute the losses and their gradients, all views at once or, to save memory, one after another."""
-        passes = [views] if self.encode_mode == "views_together" else [{name: views[name]} for name in views]
-        weights = {objective.name: objective.weight for objective in self.recipe.objectives}
-        losses: dict[str, Tensor] = {}
-        for index, part in enumerate(passes):
-            is_last = index == len(passes) - 1
-            with nullcontext() if is_last else self.accelerator.no_sync(self.module):
-                part_losses = self.module(part)
-                self.accelerator.backward(sum(weights[name] * loss for name, loss in part_losses.items()))
-            losses.update({name: loss.detach() for name, loss in part_losses.items()})
-        return losses
-
-    def _seed(self, purpose: str) -> int:
-        """Return a seed for one purpose at this step on this process, so that no random state need be saved."""
-        words = [self.args.seed, self.step, self.accelerator.process_index, *purpose.encode()]
-        return int(np.random.SeedSequence(words).generate_state(1)[0])
+        return self.adaptation(source, target, choices)
 
     # The run
 
@@ -194,17 +133,19 @@ class UdaTrainer:
             source = next(source_stream)
             target = None if target_stream is None else next(target_stream)
             log.add(self.training_step(source, target))
-            if self.step % args.logging_steps == 0 or self.step == last:
-                log.flush(self.step, self._state_of_training())
-            if args.eval_steps and self.step % args.eval_steps == 0 and self.step < last:
+            evaluates = bool(args.eval_steps) and self.step % args.eval_steps == 0 and self.step < last
+            saves = bool(args.save_steps) and self.step % args.save_steps == 0
+            if self.step % args.logging_steps == 0 or self.step == last or evaluates or saves:
+                log.flush(self.step, self.adaptation.state_of_training())
+            if evaluates and self.eval_domain is not None:
                 self._log_evaluation(log, self.evaluate())
-                log.start_timer()
-            if args.save_steps and self.step % args.save_steps == 0:
+            if saves:
                 positions = {"source": source_stream.position}
                 if target_stream is not None:
                     positions["target"] = target_stream.position
                 self.save_checkpoint(positions)
-                log.start_timer()
+            if evaluates or saves:
+                log.restart_clock()
 
     def evaluate(self) -> dict[str, Any]:
         """Measure the student on the evaluation domain, in float32: what is reported is what will be published.
@@ -220,13 +161,6 @@ class UdaTrainer:
             batch_size=self.args.per_device_eval_batch_size,
             accelerator=self.accelerator,
         )
-
-    def _state_of_training(self) -> dict[str, float]:
-        """What is logged beside the losses."""
-        state = {f"learning_rate/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
-        if self.teacher is not None:
-            state["teacher_alpha"] = self.teacher.alpha_at(self.step)
-        return state
 
     def _log_evaluation(self, log: RunLog, scores: Mapping[str, Any]) -> None:
         log.write(self.step, {"eval/mean_iou": scores["mean_iou"], "eval/overall_accuracy": scores["overall_accuracy"]})
@@ -257,7 +191,7 @@ class UdaTrainer:
             "source": self.source.name,
             "target": self.args.target,
             "eval": None if self.eval_domain is None else f"{self.eval_domain.name} ({self.eval_domain.split})",
-            "encode": self.encode_mode,
+            "encode": self.adaptation.encode_mode,
             "num_processes": self.accelerator.num_processes,
         }
         if self.accelerator.is_main_process:
@@ -294,14 +228,9 @@ class UdaTrainer:
         """
         if not self.accelerator.is_main_process:
             return
-        tensors = {
-            "student": self.student.state_dict(),
-            "optimizer": checkpoints.optimizer_tensors(self.optimizer.optimizer, self.student),
-        }
-        if self.teacher is not None:
-            tensors["teacher"] = self.teacher.model.state_dict()
         state = {"step": self.step, "positions": positions, "best": self.best, "recipe": self.recipe.name}
-        checkpoints.save_checkpoint(self.output_dir / f"checkpoint-{self.step}", tensors, state)
+        folder = self.output_dir / f"checkpoint-{self.step}"
+        checkpoints.save_checkpoint(folder, self.adaptation.tensors(), state)
         if self.args.save_total_limit is not None:
             checkpoints.prune(self.output_dir, self.args.save_total_limit)
 
@@ -314,12 +243,14 @@ class UdaTrainer:
         state = checkpoints.load_state(folder)
         if state["recipe"] != self.recipe.name:
             raise ValueError(f"{folder} was written under --recipe {state['recipe']}, this run is {self.recipe.name}")
-        _load(self.student, checkpoints.load_tensors(folder, "student"), folder)
-        if self.teacher is not None:
-            _load(self.teacher.model, checkpoints.load_tensors(folder, "teacher"), folder)
-        optimizer_state = checkpoints.load_tensors(folder, "optimizer")
-        checkpoints.load_optimizer_tensors(self.optimizer.optimizer, self.student, optimizer_state)
-        self.step, self.best = state["step"], state["best"]
+        tensors = {name: checkpoints.load_tensors(folder, name) for name in self.adaptation.tensors()}
+        try:
+            self.adaptation.load_tensors(tensors, state["step"])
+        except RuntimeError:
+            raise ValueError(
+                f"{folder} is of another network than this run's: use the same --model and --mfm"
+            ) from None
+        self.best = state["best"]
         return state["positions"]
 
     def _stream(self, domain: Domain, role: str, positions: Mapping[str, int]) -> TrainingStream:
@@ -357,10 +288,3 @@ def flat_config(args: UdaTrainingArguments) -> dict[str, Any]:
 def count_parameters(model: torch.nn.Module) -> int:
     """Return the number of parameters, buffers left out."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _load(model: torch.nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    try:
-        model.load_state_dict(tensors, strict=True)
-    except RuntimeError:
-        raise ValueError(f"{folder} is of another network than this run's: use the same --model and --mfm") from None

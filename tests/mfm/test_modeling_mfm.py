@@ -180,7 +180,8 @@ def test_gradient_reaches_the_first_patch_embedding_on_both_paths():
     features = model.encode(IMAGES)
     mask = model.draw_mask(2, torch.Generator().manual_seed(0))
     rebuilt = model.rebuild(features, mask)
-    for feature, hidden in zip(rebuilt, stage_masks(mask, features), strict=True):
+    masks = stage_masks(mask, [feature.shape[-2:] for feature in features])
+    for feature, hidden in zip(rebuilt, masks, strict=True):
         hidden = hidden.expand_as(feature)
         # Visible positions depend on the encoder directly, hidden ones through the embedding alone.
         for part in (feature[~hidden], feature[hidden]):

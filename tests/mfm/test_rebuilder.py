@@ -90,7 +90,8 @@ def test_only_masked_positions_change():
     inputs = features()
     rebuilder = Rebuilder(REBUILDER, CHANNELS, STRIDES)
     mask = rebuilder.draw_mask(2)
-    for output, feature, stage_mask in zip(rebuilder(inputs, mask), inputs, stage_masks(mask, inputs), strict=True):
+    masks = stage_masks(mask, [feature.shape[-2:] for feature in inputs])
+    for output, feature, stage_mask in zip(rebuilder(inputs, mask), inputs, masks, strict=True):
         stage_mask = stage_mask.expand_as(feature)
         assert torch.equal(output[~stage_mask], feature[~stage_mask])
         assert (output[stage_mask] != feature[stage_mask]).all()
@@ -101,7 +102,8 @@ def test_gradient_reaches_the_features_on_both_paths():
     inputs = features()
     mask = rebuilder.draw_mask(2)
     output = rebuilder(inputs, mask)[0]
-    hidden = stage_masks(mask, inputs)[0].expand_as(output)
+    (hidden,) = stage_masks(mask, [output.shape[-2:]])
+    hidden = hidden.expand_as(output)
     visible_path = torch.autograd.grad(output[~hidden].sum(), inputs, retain_graph=True, allow_unused=True)
     embedding_path = torch.autograd.grad(output[hidden].square().sum(), inputs, allow_unused=True)
     assert visible_path[0].abs().sum() > 0
@@ -131,6 +133,13 @@ def test_masks_are_drawn_from_the_generator():
     rebuilder = Rebuilder(REBUILDER, CHANNELS, STRIDES)
     first, second = (rebuilder.draw_mask(3, torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_realised_ratios():
+    rebuilder = Rebuilder(RebuilderConfig(dim=32, num_heads=4, grid_size=4), CHANNELS, STRIDES)
+    mask = torch.zeros(1, 4, 4, dtype=torch.bool)
+    mask[0, 0, 0] = True  # what a map of 2 x 2 sees of the grid's first quarter, and of 1 x 1 of the whole
+    assert rebuilder.realised_ratios(mask, (32, 32)) == [1 / 16, 1 / 16, 1 / 4, 1.0]
 
 
 def test_positions():

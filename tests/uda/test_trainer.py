@@ -79,7 +79,7 @@ def test_views_together_and_one_by_one_agree(model, make_trainer):
 @pytest.mark.parametrize("model", MODELS)
 def test_every_network_trains(model, make_trainer):
     trainer = make_trainer(model, mfm=True, crop_size=[64, 64], pseudo_label_threshold=0.05)
-    assert trainer.encode_mode == ("one_by_one" if "deeplabv2" in model else "views_together")
+    assert trainer.adaptation.encode_mode == ("one_by_one" if "deeplabv2" in model else "views_together")
     student = trainer.student
     parts = [[*part.parameters()] for part in (student.encoder, *student.decoders, student.rebuilder)]
     before = [[parameter.detach().clone() for parameter in part] for part in parts]

@@ -1,0 +1,142 @@
+"""One step of adaptation: make the views, encode them, let the objectives read the features, and learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import Tensor
+
+from mfm_hf.data.transforms import normalize
+from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
+from mfm_hf.uda import checkpoint as checkpoints
+from mfm_hf.uda.choices import StepChoices, draw_choices
+from mfm_hf.uda.mean_teacher import MeanTeacher
+from mfm_hf.uda.optimization import learning_rate_factor, make_optimizer, set_learning_rates
+from mfm_hf.uda.pseudo_label import PseudoLabel, pseudo_label
+from mfm_hf.uda.recipes import Recipe
+from mfm_hf.uda.step_module import StepModule, default_encode_mode
+from mfm_hf.uda.training_args import UdaTrainingArguments
+from mfm_hf.uda.views import View, make_views
+
+Batch = Mapping[str, Any]
+
+
+class AdaptationStep:
+    """The student, its teacher and its optimizer, and what they do in a step.
+
+    Args:
+        student: The network that is trained.
+        recipe: Decides the views, the objectives and the numbers.
+        args: What the recipe does not decide.
+        accelerator: Device, precision and processes.
+
+    Raises:
+        ValueError: If the accelerator shards the weights.
+    """
+
+    def __init__(
+        self, student: DomainAdaptationModel, recipe: Recipe, args: UdaTrainingArguments, accelerator: Accelerator
+    ) -> None:
+        if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            raise ValueError("the mean teacher needs whole weights: launch with plain data parallelism (DDP) instead")
+        self.student = student
+        self.recipe = recipe
+        self.accelerator = accelerator
+        self.seed = args.seed
+        self.encode_mode = args.encode or default_encode_mode(student)
+        if args.gradient_checkpointing:
+            student.activation_checkpointing_enable()
+        self.module = accelerator.prepare(StepModule(student, recipe.objectives))
+        self.optimizer = accelerator.prepare(make_optimizer(student, recipe, args.rebuilder_learning_rate))
+        self.teacher = MeanTeacher(student.to_inference(), recipe.teacher_alpha) if recipe.uses_target else None
+        self.number = 0
+        self.choices = StepChoices()  # of the last step, for the log
+
+    def __call__(self, source: Batch, target: Batch | None, choices: StepChoices | None = None) -> dict[str, Tensor]:
+        """Do the step; see `UdaTrainer.training_step`."""
+        if choices is None:
+            generator = torch.Generator().manual_seed(self._seed_for("choices"))
+            choices = draw_choices(self.recipe, self.student, source["labels"], generator)
+        self.choices = choices
+        torch.manual_seed(self._seed_for("layers"))  # dropout and stochastic depth
+        self.module.train()
+        factor = learning_rate_factor(self.number, self.recipe.max_steps, self.recipe.warmup_steps)
+        set_learning_rates(self.optimizer, factor)
+        self.optimizer.zero_grad()
+        if self.teacher is not None:
+            self.teacher.update(self.student, self.number)
+        losses = self._backward(self.make_views(source, target, choices))
+        self.optimizer.step()
+        self.number += 1
+        return losses
+
+    def make_views(self, source: Batch, target: Batch | None, choices: StepChoices) -> dict[str, View]:
+        """Bring a batch to the device, let the teacher label the target, and make the recipe's views."""
+        device = self.accelerator.device
+        pixels, labels = (source[key].to(device, non_blocking=True) for key in ("pixel_values", "labels"))
+        target_pixels, pseudo = None, None
+        if self.teacher is not None and target is not None:
+            target_pixels = normalize(target["pixel_values"].to(device, non_blocking=True))
+            pseudo = self._pseudo_label(self.teacher, target_pixels)
+        return make_views(self.recipe.views, normalize(pixels), labels, target_pixels, pseudo, choices)
+
+    def _pseudo_label(self, teacher: MeanTeacher, target_pixels: Tensor) -> PseudoLabel:
+        with self.accelerator.autocast():
+            logits = teacher(target_pixels)
+        return pseudo_label(logits, target_pixels.shape[-2:], self.recipe.pseudo_label_threshold)
+
+    def _backward(self, views: dict[str, View]) -> dict[str, Tensor]:
+        """Compute the losses and their gradients, all views at once or, to save memory, one after another."""
+        passes = [views] if self.encode_mode == "views_together" else [{name: views[name]} for name in views]
+        weights = {objective.name: objective.weight for objective in self.recipe.objectives}
+        losses: dict[str, Tensor] = {}
+        for index, part in enumerate(passes):
+            is_last = index == len(passes) - 1
+            with nullcontext() if is_last else self.accelerator.no_sync(self.module):
+                part_losses = self.module(part)
+                self.accelerator.backward(sum(weights[name] * loss for name, loss in part_losses.items()))
+            losses.update({name: loss.detach() for name, loss in part_losses.items()})
+        return losses
+
+    def _seed_for(self, purpose: str) -> int:
+        """Return a seed for one purpose at this step on this process, so that no random state need be saved."""
+        words = [self.seed, self.number, self.accelerator.process_index, *purpose.encode()]
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+    def state_of_training(self) -> dict[str, float]:
+        """Return what is logged beside the losses: learning rates, the teacher's alpha, realised mask ratios."""
+        state = {f"learning_rate/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+        if self.teacher is not None:
+            state["teacher_alpha"] = self.teacher.alpha_at(self.number)
+        for view, mask in self.choices.rebuilder_masks.items():
+            ratios = self.student.mask_ratios(mask, *self.recipe.crop_size)
+            state |= {f"mask_ratio/{view}_{stage}": ratio for stage, ratio in ratios.items()}
+        return state
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return all that a later step depends on besides its number, by file name."""
+        tensors = {
+            "student": self.student.state_dict(),
+            "optimizer": checkpoints.optimizer_tensors(self.optimizer.optimizer, self.student),
+        }
+        if self.teacher is not None:
+            tensors["teacher"] = self.teacher.model.state_dict()
+        return tensors
+
+    def load_tensors(self, tensors: Mapping[str, Mapping[str, Tensor]], number: int) -> None:
+        """Go back to where `tensors` was called, after step `number`.
+
+        Raises:
+            RuntimeError: If they are those of another network.
+        """
+        self.student.load_state_dict(tensors["student"], strict=True)
+        if self.teacher is not None:
+            self.teacher.model.load_state_dict(tensors["teacher"], strict=True)
+        checkpoints.load_optimizer_tensors(self.optimizer.optimizer, self.student, tensors["optimizer"])
+        self.number = number
