@@ -41,6 +41,21 @@ class Example:
 
 
 @dataclass(frozen=True)
+class LabelSource:
+    """The labels of a domain without its images, for statistics of them.
+
+    Attributes:
+        read: Row -> the label of its example, as `Domain.decode` gives it. Raises `BadExampleError`. Can be pickled.
+        fingerprint: Makes a text that changes whenever a label may have changed. Reads no pixels.
+        folder: Where statistics may be kept, beside the data; None where the data lies in no folder.
+    """
+
+    read: Callable[[Row], np.ndarray]
+    fingerprint: Callable[[], str]
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
 class Domain:
     """Images of one kind, with or without labels.
 
@@ -59,6 +74,8 @@ class Domain:
         decode: Row -> example. Raises `BadExampleError`. Can be pickled, as workers need.
         check_row: Looks for faults of an example without reading the pixels of its image, and raises
             `BadExampleError`. None where faults cannot be.
+        row_at: Index of a row (0 to `num_rows` - 1) -> the row, at once. None where rows can only be streamed.
+        label_source: A cheaper way to the labels than `decode`. None where there is none.
     """
 
     name: str
@@ -70,6 +87,8 @@ class Domain:
     num_rows: int
     decode: Callable[[Row], Example]
     check_row: Callable[[Row], None] | None = None
+    row_at: Callable[[int], Row] | None = None
+    label_source: LabelSource | None = None
 
     def __post_init__(self) -> None:
         if self.num_rows < 1:

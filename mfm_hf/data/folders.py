@@ -11,12 +11,14 @@ split.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +26,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mfm_hf.data.classes import CITYSCAPES, IGNORE_INDEX, ClassSet, class_set_from_names
-from mfm_hf.data.domain import BadExampleError, Domain, Example, Row, light_rows
+from mfm_hf.data.domain import BadExampleError, Domain, Example, LabelSource, Row, light_rows
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 LABEL_SUFFIXES = frozenset({".png"})
@@ -58,21 +60,22 @@ def folder_domain(
     labels = _labels_of(root, images) if labelled else {}
     classes = _read_classes(root if (root / "classes.json").exists() else directory)
     decoder = _FolderDecoder(num_classes=len(classes), ignore_index=ignore_index)
+    rows: list[Row] = [
+        {"name": stem, "image": str(image), "label": str(labels[stem]) if labelled else None}
+        for stem, image in images.items()
+    ]
     return Domain(
         name=name or str(directory),
         split=split,
         classes=classes,
         ignore_index=ignore_index,
         labelled=labelled,
-        rows=light_rows(
-            [
-                {"name": stem, "image": str(image), "label": str(labels[stem]) if labelled else None}
-                for stem, image in images.items()
-            ]
-        ),
-        num_rows=len(images),
+        rows=light_rows(rows),
+        num_rows=len(rows),
         decode=decoder,
         check_row=decoder.check,
+        row_at=rows.__getitem__,
+        label_source=LabelSource(decoder.read_label, partial(_fingerprint, labels), root) if labelled else None,
     )
 
 
@@ -109,16 +112,20 @@ class _FolderDecoder:
         if row["label"] is None:
             return Example(row["name"], image, None)
         height, width = image.shape[:2]
-        return Example(row["name"], image, self._read_label(row, height, width))
+        return Example(row["name"], image, self._label(row, height, width))
 
     def check(self, row: Row) -> None:
         """Read the label, if any, but only the size of the image."""
-        with _opened(row["image"]) as file:
-            width, height = _upright(file).size
         if row["label"] is not None:
-            self._read_label(row, height, width)
+            self.read_label(row)
+        else:
+            _upright_size(row["image"])
 
-    def _read_label(self, row: Row, height: int, width: int) -> np.ndarray:
+    def read_label(self, row: Row) -> np.ndarray:
+        """Read the label and check it against the size of its image."""
+        return self._label(row, *_upright_size(row["image"]))
+
+    def _label(self, row: Row, height: int, width: int) -> np.ndarray:
         path = row["label"]
         with _opened(path) as file:
             mode, pixels = file.mode, np.asarray(file)
@@ -187,6 +194,15 @@ def _labels_of(root: Path, images: Iterable[str]) -> dict[str, Path]:
     return labels
 
 
+def _fingerprint(labels: dict[str, Path]) -> str:
+    """The labels by name, size and time of change. Not by place, so that a folder may be moved."""
+    digest = hashlib.sha256()
+    for stem, path in labels.items():
+        status = path.stat()
+        digest.update(f"{stem}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
 def _first_five(stems: list[str]) -> str:
     return ", ".join(stems[:5]) + (", ..." if len(stems) > 5 else "")
 
@@ -214,6 +230,13 @@ def _opened(path: str) -> Iterator[Image.Image]:
             yield file
     except _UNREADABLE as error:
         raise BadExampleError(f"cannot read {path}: {error}") from error
+
+
+def _upright_size(path: str) -> tuple[int, int]:
+    """Height and width of an image as `_upright` turns it."""
+    with _opened(path) as file:
+        width, height = _upright(file).size
+    return height, width
 
 
 def _upright(image: Image.Image) -> Image.Image:

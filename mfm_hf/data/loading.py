@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -20,19 +20,24 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mfm_hf.data.domain import BadExampleError, Domain, Row
-from mfm_hf.data.transforms import TrainingTransform
+from mfm_hf.data.rare_class_sampling import RareClassSampler
+from mfm_hf.data.transforms import RequiredClass, TrainingTransform
 
 logger = logging.getLogger(__name__)
 
 MAX_SHUFFLE_BUFFER = 100_000  # rows; a domain that fits is permuted as a whole
 
+# Sets the random numbers that choose an example apart from those of its crop. Not 0, which would change nothing.
+_RARE_CLASS_STREAM = 1
+
 
 @dataclass(frozen=True)
 class Draw:
-    """A row to be used, and its global number in the endless stream."""
+    """A row to be used, its global number in the endless stream, and the class that it was drawn for, if any."""
 
     position: int
     row: Row
+    required: RequiredClass | None = None
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,44 @@ def draws(domain: Domain, seed: int, start: int = 0, rank: int = 0, world_size: 
         epoch, skip = epoch + 1, 0
 
 
+def rare_class_draws(
+    domain: Domain, sampler: RareClassSampler, seed: int, start: int = 0, rank: int = 0, world_size: int = 1
+) -> Iterator[Draw]:
+    """Yield rows of a domain for ever, with replacement, each drawn for a class by a function of (seed, position).
+
+    Args:
+        domain: The domain, with random access to its rows.
+        sampler: Draws a class and an example; made from the statistics of the same domain.
+        seed, start, rank, world_size: As for `draws`.
+
+    Raises:
+        ValueError: The domain has no random access, or the sampler was made for another one.
+    """
+    row_at = domain.row_at
+    if row_at is None:
+        raise ValueError(
+            f"{domain.name} can only be read in order, but rare class sampling jumps: add --no_rare_class_sampling, or "
+            "give the domain as a folder"
+        )
+    if sampler.num_examples != domain.num_rows:
+        raise ValueError(
+            f"the class statistics are of {sampler.num_examples} examples, but {domain.name} has {domain.num_rows}: "
+            "collect them from this domain"
+        )
+
+    def draw(position: int) -> Draw:
+        class_id, index = sampler.draw(np.random.default_rng([seed, position, _RARE_CLASS_STREAM]))
+        return Draw(position, row_at(index), RequiredClass(class_id, sampler.min_crop_pixels))
+
+    return map(draw, count(start + (rank - start) % world_size, world_size))
+
+
 class TrainingStream:
     """An endless iterator of training batches of one domain.
 
     A batch holds `pixel_values`, a `uint8` tensor `(B, 3, h, w)`; `labels`, an `int64` tensor `(B, h, w)`, if the
-    domain is labelled; `names` and `positions`, lists of length B.
+    domain is labelled; `valid`, a `bool` tensor `(B, h, w)`, if the transform has margins; `names` and `positions`,
+    lists of length B.
 
     Args:
         domain: Where the examples come from.
@@ -82,6 +120,7 @@ class TrainingStream:
         start: The position to start from: 0, or the saved `position` of the run to resume.
         max_bad_samples: Number of different bad samples to skip, each with a warning, before an error.
         pin_memory: Put batches into page-locked memory, from where they are copied to a GPU faster.
+        rare_class_sampling: Draws examples by their classes; None draws every example once per epoch.
 
     Attributes:
         position: The position to resume from after the batches that were taken. Bad samples count. Processes differ
@@ -100,6 +139,7 @@ class TrainingStream:
         start: int = 0,
         max_bad_samples: int = 0,
         pin_memory: bool = False,
+        rare_class_sampling: RareClassSampler | None = None,
     ) -> None:
         self.domain = domain
         self.batch_size = batch_size
@@ -108,11 +148,17 @@ class TrainingStream:
         self._world_size = world_size
         self._pin_memory = pin_memory
         self._bad: set[str] = set()
+        shard = (seed, start, rank, world_size)
+        if rare_class_sampling is None:
+            self._num_usable, sampler = domain.num_rows, draws(domain, *shard)
+        else:
+            self._num_usable = rare_class_sampling.num_drawable
+            sampler = rare_class_draws(domain, rare_class_sampling, *shard)
         self._samples: Iterator[dict[str, Any] | BadSample] = iter(
             DataLoader(
                 _Samples(domain, transform, seed),
                 batch_size=None,  # batches are made here, where bad samples are known
-                sampler=draws(domain, seed, start, rank, world_size),
+                sampler=sampler,
                 collate_fn=_unchanged,
                 num_workers=num_workers,
                 # Two batches ahead in all; the default of 2 samples per worker can be less than one batch.
@@ -144,14 +190,12 @@ class TrainingStream:
                 self._note_bad(sample)
             else:
                 samples.append(sample)
-        batch: dict[str, Any] = {
-            "pixel_values": self._stack([sample["pixel_values"] for sample in samples]),
+        tensors = [key for key, value in samples[0].items() if isinstance(value, Tensor)]
+        return {
+            **{key: self._stack([sample[key] for sample in samples]) for key in tensors},
             "names": [sample["name"] for sample in samples],
             "positions": [sample["position"] for sample in samples],
         }
-        if self.domain.labelled:
-            batch["labels"] = self._stack([sample["labels"] for sample in samples])
-        return batch
 
     def close(self) -> None:
         """End the workers. The stream has no batches afterwards."""
@@ -166,9 +210,9 @@ class TrainingStream:
         if sample.reason in self._bad:
             return  # met again in a later epoch
         self._bad.add(sample.reason)
-        if self.num_bad > self.max_bad_samples or self.num_bad == self.domain.num_rows:
+        if self.num_bad > self.max_bad_samples or self.num_bad == self._num_usable:
             raise BadExampleError(
-                f"{self.num_bad} of {self.domain.num_rows} samples in {self.domain.name} are bad (--max_bad_samples is "
+                f"{self.num_bad} of {self._num_usable} samples in {self.domain.name} are bad (--max_bad_samples is "
                 f"{self.max_bad_samples}); the last: {sample.reason}"
             )
         logger.warning("skipped a bad sample of %s: %s", self.domain.name, sample.reason)
@@ -185,7 +229,7 @@ class _Samples(Dataset):
     def __getitem__(self, draw: Draw) -> dict[str, Any] | BadSample:
         rng = np.random.default_rng([self._seed, draw.position])
         try:
-            sample = self._transform(self._decode(draw.row), rng)
+            sample = self._transform(self._decode(draw.row), rng, draw.required)
         except BadExampleError as error:
             return BadSample(str(error))
         return sample | {"position": draw.position}

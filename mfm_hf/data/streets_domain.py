@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
 
 from mfm_hf.data.classes import CITYSCAPES, IGNORE_INDEX
-from mfm_hf.data.domain import Domain, Example, Row, light_rows
+from mfm_hf.data.domain import Domain, Example, LabelSource, Row, light_rows
 from mfm_hf.data.streets import MIN_SIZE, STREETS_SPLITS, draw_street
 
 DEFAULT_SIZE = (128, 256)
@@ -41,16 +44,19 @@ def streets_domain(
     height, width = DEFAULT_SIZE if match[2] is None else (int(match[2]), int(match[3]))
     if min(height, width) < MIN_SIZE:
         raise ValueError(f"{address}: a street of {height}x{width} pixels is too small, {MIN_SIZE} is the least")
-    num_rows = STREETS_SPLITS[split]
+    rows: list[Row] = [{"index": index} for index in range(STREETS_SPLITS[split])]
+    decoder = StreetDecoder(cast(Style, match[1]), split, height, width, labelled, ignore_index)
     return Domain(
         name=name or address,
         split=split,
         classes=CITYSCAPES,
         ignore_index=ignore_index,
         labelled=labelled,
-        rows=light_rows([{"index": index} for index in range(num_rows)]),
-        num_rows=num_rows,
-        decode=StreetDecoder(cast(Style, match[1]), split, height, width, labelled, ignore_index),
+        rows=light_rows(rows),
+        num_rows=len(rows),
+        decode=decoder,
+        row_at=rows.__getitem__,
+        label_source=LabelSource(decoder.read_label, partial(_fingerprint, decoder)) if labelled else None,
     )
 
 
@@ -74,3 +80,15 @@ class StreetDecoder:
         if self.ignore_index != IGNORE_INDEX:
             label = np.where(label == IGNORE_INDEX, np.int32(self.ignore_index), label)
         return Example(name, image, label)
+
+    def read_label(self, row: Row) -> np.ndarray:
+        """Draw one scene for its label."""
+        return cast(np.ndarray, self(row).label)
+
+
+def _fingerprint(decoder: StreetDecoder) -> str:
+    """The setting and the code that draws: a change of either may change any scene."""
+    digest = hashlib.sha256(repr(decoder).encode())
+    for file in sorted(Path(__file__).parent.glob("street*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -58,7 +58,9 @@ def number_domain():
 
     def make(count=10, bad=()):
         decoder = NumberDecoder(bad)
-        rows = light_rows([{"number": number} for number in range(count)])
-        return Domain("numbers", "train", CITYSCAPES, 255, True, rows, count, decoder, decoder.check)
+        rows = [{"number": number} for number in range(count)]
+        return Domain(
+            "numbers", "train", CITYSCAPES, 255, True, light_rows(rows), count, decoder, decoder.check, rows.__getitem__
+        )
 
     return make

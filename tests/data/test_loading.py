@@ -5,12 +5,15 @@ from collections import Counter
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 
+from mfm_hf.data.class_statistics import collect_class_statistics
 from mfm_hf.data.domain import BadExampleError, light_rows, load_domain
 from mfm_hf.data.folders import write_folder
-from mfm_hf.data.loading import TrainingStream, draws
+from mfm_hf.data.loading import TrainingStream, draws, rare_class_draws
+from mfm_hf.data.rare_class_sampling import RareClassSampler, RareClassSampling
 from mfm_hf.data.transforms import TrainingTransform
 
 TRANSFORM = TrainingTransform((8, 8))
@@ -138,6 +141,92 @@ def test_a_drawn_domain_trains_like_its_files(tmp_path):
     assert_same_batches(take(streams[0], 4), take(streams[1], 4))
 
 
+def test_margins_come_with_the_batch(number_domain):
+    transform = TrainingTransform((12, 16), flip_probability=0, margins=(2, 3, 0, 0))
+    batch = next(TrainingStream(number_domain(), transform, batch_size=3, seed=0))
+    assert batch["valid"].shape == (3, 12, 16)
+    assert batch["valid"].any(dim=2).tolist() == [[False] * 2 + [True] * 7 + [False] * 3] * 3
+
+
+# Rare class sampling. A label of noise has 192 pixels of 19 classes; a crop has 64.
+
+
+def rare_class_sampler(domain, max_bad_samples=0, **config):
+    statistics = collect_class_statistics(domain, max_bad_samples=max_bad_samples)
+    return RareClassSampler(statistics, RareClassSampling(**{"temperature": 0.1, "min_pixels": 8, **config}))
+
+
+def test_rare_class_draws_are_a_function_of_seed_and_position(number_domain):
+    domain = number_domain(20)
+    sampler = rare_class_sampler(domain)
+    whole = list(islice(rare_class_draws(domain, sampler, seed=0), 60))
+    assert [draw.position for draw in whole] == list(range(60))
+    assert list(islice(rare_class_draws(domain, sampler, seed=1), 60)) != whole
+    for rank in range(3):
+        own = list(islice(rare_class_draws(domain, sampler, 0, 7, rank, 3), 15))
+        assert own == [draw for draw in whole if draw.position >= 7 and draw.position % 3 == rank][:15]
+
+
+def test_a_rare_class_draw_shows_its_class(number_domain):
+    domain = number_domain(20)
+    counts = [np.bincount(domain.decode({"number": number}).label.ravel(), minlength=19) for number in range(20)]
+    drawn = list(islice(rare_class_draws(domain, rare_class_sampler(domain), seed=0), 200))
+    assert all(counts[draw.row["number"]][draw.required.class_id] > 8 for draw in drawn)
+    assert {draw.required.pixels for draw in drawn} == {4}
+    assert len({draw.required.class_id for draw in drawn}) == 19
+
+
+def test_crops_show_the_class_that_they_were_drawn_for(number_domain):
+    domain = number_domain(20)
+    sampler = rare_class_sampler(domain)
+    classes = [draw.required.class_id for draw in islice(rare_class_draws(domain, sampler, seed=0), 200)]
+    shares = []
+    for sampling in (sampler, None):
+        batches = islice(TrainingStream(domain, TRANSFORM, 1, seed=0, rare_class_sampling=sampling), 200)
+        labels = [batch["labels"] for batch in batches]
+        shares.append(np.mean([int((label == c).sum()) > 4 for label, c in zip(labels, classes, strict=True)]))
+    # In a crop of noise the pixels of a class are binomial(64, 1/19): more than 4 in 24 % of the crops.
+    assert shares[0] > 0.7
+    assert shares[1] < 0.4
+
+
+@pytest.mark.parametrize(("num_workers", "world_size"), [(0, 2), (1, 1), (2, 2)])
+def test_a_rare_class_stream_resumes_whatever_the_workers(number_domain, num_workers, world_size):
+    domain = number_domain(10, bad=(3,))
+    sampler = rare_class_sampler(domain, max_bad_samples=1)
+    setting = {"batch_size": 3, "seed": 0, "max_bad_samples": 1, "rare_class_sampling": sampler}
+    for rank in range(world_size):
+        share = {**setting, "rank": rank, "world_size": world_size}
+        expected = take(TrainingStream(domain, TRANSFORM, **share), 6)
+        stopped = TrainingStream(domain, TRANSFORM, **share, num_workers=num_workers)
+        first = take(stopped, 2)
+        resumed = TrainingStream(domain, TRANSFORM, **share, start=stopped.position, num_workers=num_workers)
+        assert_same_batches(first + take(resumed, 4), expected)
+
+
+def test_two_processes_share_a_rare_class_stream(number_domain):
+    domain = number_domain(10)
+    setting = {"seed": 0, "rare_class_sampling": rare_class_sampler(domain)}
+    whole = next(TrainingStream(domain, TRANSFORM, 8, **setting))
+    for rank in range(2):
+        share = next(TrainingStream(domain, TRANSFORM, 4, rank=rank, world_size=2, **setting))
+        assert torch.equal(share["pixel_values"], whole["pixel_values"][rank::2])
+        assert share["names"] == whole["names"][rank::2]
+
+
+def test_rare_class_sampling_needs_random_access(number_domain):
+    domain = number_domain()
+    setting = {"batch_size": 1, "seed": 0, "rare_class_sampling": rare_class_sampler(domain)}
+    with pytest.raises(ValueError, match=r"numbers can only be read in order, .*: add --no_rare_class_sampling"):
+        TrainingStream(replace(domain, row_at=None), TRANSFORM, **setting)
+
+
+def test_the_statistics_of_another_domain_are_refused(number_domain):
+    sampler = rare_class_sampler(number_domain(4))
+    with pytest.raises(ValueError, match="statistics are of 4 examples, but numbers has 10"):
+        TrainingStream(number_domain(10), TRANSFORM, 1, seed=0, rare_class_sampling=sampler)
+
+
 # Bad samples
 
 
@@ -170,6 +259,16 @@ def test_too_many_corrupt_files_are_an_error(folder, num_workers):
 def test_a_stream_of_bad_samples_alone_ends(number_domain):
     stream = TrainingStream(number_domain(3, bad=(0, 1, 2)), TRANSFORM, 1, seed=0, max_bad_samples=100)
     with pytest.raises(BadExampleError, match="3 of 3 samples in numbers are bad"):
+        next(stream)
+
+
+def test_a_rare_class_stream_that_can_draw_bad_samples_alone_ends(number_domain):
+    sampler = rare_class_sampler(number_domain(3), min_pixels=16, leave_out_scarce=True)
+    drawable = {sampler.draw(np.random.default_rng(seed))[1] for seed in range(50)}
+    assert len(drawable) == sampler.num_drawable < 3
+    domain = number_domain(3, bad=tuple(drawable))  # gone bad since they were counted
+    stream = TrainingStream(domain, TRANSFORM, 1, seed=0, max_bad_samples=100, rare_class_sampling=sampler)
+    with pytest.raises(BadExampleError, match=f"{len(drawable)} of {len(drawable)} samples in numbers are bad"):
         next(stream)
 
 

@@ -7,6 +7,7 @@ from mfm_hf.data.domain import BadExampleError, Example
 from mfm_hf.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    RequiredClass,
     TrainingTransform,
     denormalize,
     is_varied,
@@ -107,6 +108,65 @@ def test_a_dull_crop_is_drawn_again_ten_times():
     # 11 draws, and a chance of 1/37 in each: 1 - (36/37)^11 = 26.0 %; ten draws would be 24.0 %, twelve 28.0 %.
     assert share_of_varied(TrainingTransform((4, 4), cat_max_ratio=0.75)) == pytest.approx(0.260, abs=0.02)
     assert share_of_varied(TrainingTransform((4, 4), cat_max_ratio=1)) == pytest.approx(1 / 37, abs=0.01)
+
+
+def share_of_full_crops(transform, required, count=3000):
+    """How often the crop has the only offset at which it shows 8 pixels of class 1."""
+    samples = (transform(dull_example(), np.random.default_rng(seed), required) for seed in range(count))
+    return np.mean([(sample["labels"] == 1).sum() == 8 for sample in samples])
+
+
+def test_crop_and_flip_are_drawn_again_ten_times_for_a_required_class():
+    free = TrainingTransform((4, 4), cat_max_ratio=1)
+    # More than 7 pixels: 11 draws, and a chance of 1/37 in each. More than 8 there never are.
+    assert share_of_full_crops(free, RequiredClass(1, 7)) == pytest.approx(0.260, abs=0.02)
+    assert share_of_full_crops(free, RequiredClass(1, 8)) == pytest.approx(1 / 37, abs=0.01)
+    # Each of the 11 draws is the whole pipeline, of 11 draws of its own: 1 - (36/37)^121 = 96.4 %.
+    nested = share_of_full_crops(TrainingTransform((4, 4)), RequiredClass(1, 7), count=500)
+    assert nested == pytest.approx(0.964, abs=0.03)
+
+
+def test_the_eleventh_crop_is_used_whatever_it_shows():
+    sample = TrainingTransform((4, 6), cat_max_ratio=1)(
+        numbered_example(), np.random.default_rng(3), RequiredClass(200, 0)
+    )
+    rng = np.random.default_rng(3)
+    for _ in range(11):
+        box, flip = random_box((6, 9), (4, 6), rng), rng.random() < 0.5
+    expected = numbered_example().label[box]
+    assert sample["labels"].tolist() == (expected[:, ::-1] if flip else expected).tolist()
+
+
+def test_a_required_class_that_is_there_changes_nothing():
+    transform = TrainingTransform((4, 6))
+    for seed in range(20):
+        usual = transform(numbered_example(), np.random.default_rng(seed))
+        number = int(usual["labels"][1, 1])
+        sample = transform(numbered_example(), np.random.default_rng(seed), RequiredClass(number, 0))
+        assert torch.equal(sample["pixel_values"], usual["pixel_values"])
+
+
+def test_margins_follow_crop_and_flip():
+    transform = TrainingTransform((4, 6), cat_max_ratio=1, margins=(1, 2, 0, 4))
+    seen = set()
+    for seed in range(100):
+        sample = transform(numbered_example(), np.random.default_rng(seed))
+        rows, columns = sample["labels"] // 9, sample["labels"] % 9
+        assert sample["valid"].dtype == torch.bool
+        assert torch.equal(sample["valid"], (rows >= 1) & (rows < 4) & (columns < 5))
+        seen.add(sample["valid"].numpy().tobytes())
+    assert len(seen) > 10
+
+
+@pytest.mark.parametrize("margins", [(4, 2, 0, 0), (0, 0, 5, 4)])
+def test_margins_that_leave_nothing_make_a_bad_example(margins):
+    with pytest.raises(BadExampleError, match=r"numbered is 6x9, of which the margins .* leave nothing"):
+        TrainingTransform((4, 6), margins=margins)(numbered_example(), np.random.default_rng(0))
+
+
+def test_a_negative_margin_is_refused():
+    with pytest.raises(ValueError, match=r"margins are .*: give pixels at the top, bottom, left and right"):
+        TrainingTransform((4, 6), margins=(0, -1, 0, 0))
 
 
 def test_normalize_is_what_the_image_processor_does():
