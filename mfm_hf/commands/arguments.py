@@ -10,13 +10,15 @@ from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
 
 
 class ConfigArgumentParser(HfArgumentParser):
     """`HfArgumentParser` with `--config FILE.yaml`, and with `--no_x` for every on/off flag.
 
     What the file says is turned into flags that stand before those of the command line. So it is checked and converted
-    by the same rules (YAML itself would leave `6e-5` a string), and the command line wins.
+    by the same rules (YAML itself would leave `6e-5` a string, and take `mixed_precision: no` for false), and the
+    command line wins.
     """
 
     def __init__(self, dataclass_type: type, **kwargs: Any) -> None:
@@ -25,15 +27,19 @@ class ConfigArgumentParser(HfArgumentParser):
 
     @staticmethod
     def _parse_dataclass_field(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
-        HfArgumentParser._parse_dataclass_field(parser, field)
-        if field.type is bool and field.default is False:  # the library adds the negation only to a True default
-            parser.add_argument(f"--no_{field.name}", action="store_false", dest=field.name, help=argparse.SUPPRESS)
+        if field.type not in (bool, bool | None):
+            HfArgumentParser._parse_dataclass_field(parser, field)
+            return
+        # The library gives only a flag that is on by default its negation, and an optional one no short form.
+        flag = {"nargs": "?", "const": True, "type": string_to_bool, "default": field.default, **field.metadata}
+        parser.add_argument(f"--{field.name}", metavar="true|false", **flag)
+        parser.add_argument(f"--no_{field.name}", action="store_false", dest=field.name, help=argparse.SUPPRESS)
 
     def parse(self, argv: Sequence[str]) -> Any:
         """Return the dataclass that the arguments make, those of `--config` among them.
 
         Raises:
-            ValueError: If the file is not a mapping of options, or a value is out of its range.
+            ValueError: If there is no such option, the file is not a mapping of options, or a value is out of its range.
             OSError: If the file cannot be read.
             SystemExit: If argparse refuses an argument; its message says which.
         """
@@ -41,7 +47,11 @@ class ConfigArgumentParser(HfArgumentParser):
         finder.add_argument("--config")
         known, rest = finder.parse_known_args(argv)
         from_file = [] if known.config is None else config_flags(Path(known.config))
-        (arguments,) = self.parse_args_into_dataclasses([*from_file, *rest], look_for_args_file=False)[:1]
+        arguments, *_, unknown = self.parse_args_into_dataclasses(
+            [*from_file, *rest], return_remaining_strings=True, look_for_args_file=False
+        )
+        if unknown:
+            raise ValueError(f"there is no option {unknown[0]}: see --help for those there are")
         return arguments
 
 
@@ -52,7 +62,7 @@ def config_flags(path: Path) -> list[str]:
         ValueError: If it is not a mapping of options to values.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), Loader=yaml.BaseLoader)  # every value as the text that it is
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from None
     if not isinstance(content, dict):
@@ -60,10 +70,8 @@ def config_flags(path: Path) -> list[str]:
     flags: list[str] = []
     for name, value in content.items():
         match value:
-            case None:
+            case "" | "null" | "~":
                 continue
-            case bool():
-                flags.append(f"--{name}" if value else f"--no_{name}")
             case list():
                 flags += [f"--{name}", *map(str, value)]
             case _:

@@ -15,6 +15,7 @@ from mfm_hf.uda.training_args import UdaTrainingArguments
 if TYPE_CHECKING:  # imported when the arguments are known to be good: torch and transformers take seconds
     from mfm_hf.data.domain import Domain
     from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
+    from mfm_hf.uda.recipes import Recipe
     from mfm_hf.uda.trainer import UdaTrainer
 
 DESCRIPTION = """Adapt a segmentation network from a labelled source domain to an unlabelled target domain.
@@ -34,11 +35,21 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     )
     with one_line_errors():
         args = parser.parse(sys.argv[1:] if argv is None else argv)
+        if args.print_recipe:
+            return print_recipe(args)
         trainer = build_trainer(args)
         results = trainer.train()
         if args.push_to_hub:
             trainer.push_to_hub()
     return results
+
+
+def print_recipe(args: UdaTrainingArguments) -> dict[str, Any]:
+    """Print what the arguments come to, as YAML."""
+    from mfm_hf.uda.resolution import describe, resolve_recipe
+
+    print(describe(resolve_recipe(args), args))
+    return {}
 
 
 def build_trainer(args: UdaTrainingArguments) -> UdaTrainer:
@@ -51,13 +62,16 @@ def build_trainer(args: UdaTrainingArguments) -> UdaTrainer:
 
     from mfm_hf.data.domain import check_crop, check_domain, load_domain
     from mfm_hf.uda import run_folder
-    from mfm_hf.uda.recipes import resolve_recipe
+    from mfm_hf.uda.resolution import resolve_recipe, without_what_cannot_be
     from mfm_hf.uda.trainer import UdaTrainer
 
     recipe = resolve_recipe(args)
+    args.model = recipe.model  # what None meant, for all who read the arguments
     source = load_domain(args.source, "source", args.ignore_index)
     target = load_domain(args.target, "target", args.ignore_index)
     eval_domain = open_eval_domain(args)
+    recipe, lines = without_what_cannot_be(recipe, source.classes.label2id, args.from_scratch)
+    print(*lines, sep="\n", end="\n" if lines else "")
     for domain in (source, target) if recipe.uses_target else (source,):
         check_crop(domain, recipe.crop_size)
     check_domain(source, max_bad_samples=args.max_bad_samples or 0)
@@ -69,7 +83,7 @@ def build_trainer(args: UdaTrainingArguments) -> UdaTrainer:
         Path(args.output_dir), resume=args.resume_from_checkpoint is not None, overwrite=args.overwrite_output_dir
     )
     set_seed(args.seed)  # the network starts the same under every recipe
-    model = build_model(args, source)
+    model = build_model(args, recipe, source)
     return UdaTrainer(model, args, source, target, eval_domain, recipe)
 
 
@@ -86,18 +100,17 @@ def open_eval_domain(args: UdaTrainingArguments) -> Domain | None:
         return None
 
 
-def build_model(args: UdaTrainingArguments, source: Domain) -> DomainAdaptationModel:
+def build_model(args: UdaTrainingArguments, recipe: Recipe, source: Domain) -> DomainAdaptationModel:
     """Load or build the network that the arguments describe, with the source's classes.
 
     Raises:
         ValueError: If there is no such encoder or checkpoint, or it has other classes.
-        OSError: If it cannot be had from the Hub.
     """
     from mfm_hf.hub.encoders import HUB_IDS, default_encoder
     from mfm_hf.mfm.auto import AutoModelForDomainAdaptation
-    from mfm_hf.uda.recipes import resolve_rebuilder, resolve_recipe
+    from mfm_hf.uda.resolution import resolve_rebuilder
 
-    height, width = resolve_recipe(args).crop_size
+    height, width = recipe.crop_size
     options: dict[str, Any] = {
         "id2label": source.classes.id2label,
         "label2id": source.classes.label2id,
@@ -106,8 +119,26 @@ def build_model(args: UdaTrainingArguments, source: Domain) -> DomainAdaptationM
         "detail_crop_size": [height // 16 * 8, width // 16 * 8],  # half the crop, on HRDA's grid of 8 (1024: 512)
     }
     if args.model_name_or_path is not None:
-        return AutoModelForDomainAdaptation.from_pretrained(args.model_name_or_path, **options)
-    backbone = args.backbone or default_encoder(args.model, args.hrda_base)
-    if backbone == "tiny" or (backbone in HUB_IDS and not args.pretrained_backbone):
-        return AutoModelForDomainAdaptation.from_scratch(backbone, args.model, **options)
-    return AutoModelForDomainAdaptation.from_pretrained(HUB_IDS.get(backbone, backbone), head=args.model, **options)
+        return load_pretrained("--model_name_or_path", args.model_name_or_path, **options)
+    backbone = args.backbone or default_encoder(recipe.model, args.hrda_base)
+    if args.from_scratch:
+        return AutoModelForDomainAdaptation.from_scratch(backbone, recipe.model, **options)
+    return load_pretrained("--backbone", HUB_IDS.get(backbone, backbone), head=recipe.model, **options)
+
+
+def load_pretrained(option: str, origin: str, **options: Any) -> DomainAdaptationModel:
+    """Load a network from a folder or the Hub, and name the option if it cannot be had.
+
+    Raises:
+        ValueError: If there is no such encoder or checkpoint, or it has other classes.
+    """
+    from mfm_hf.mfm.auto import AutoModelForDomainAdaptation
+
+    try:
+        return AutoModelForDomainAdaptation.from_pretrained(origin, **options)
+    except OSError as error:
+        reason = str(error).partition("\n")[0]
+        remedy = "an existing folder or a Hub id"
+        if option == "--backbone":
+            remedy += ", or train the encoder from scratch with --no_pretrained_backbone or --backbone tiny"
+        raise ValueError(f"cannot load {option} {origin!r} ({reason}): give {remedy}") from None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ from mfm_hf.models.modeling_hrda import HrdaFeatures, HrdaForSemanticSegmentatio
 from mfm_hf.models.segformer import SplitSegformer
 
 REBUILDER_PREFIX = "rebuilder."
+
+Average = Literal["all", "valid"]
 
 
 class DomainAdaptationModel(PreTrainedModel):
@@ -72,6 +74,18 @@ class DomainAdaptationModel(PreTrainedModel):
         """
         return split_batch(self.encode(torch.cat(tuple(images))), [len(batch) for batch in images])
 
+    def encode_deepest(self, pixel_values: Tensor) -> Tensor:
+        """Return the last stage's features of normalised images (batch, 3, height, width)."""
+        return self.encode(pixel_values)[-1]
+
+    def deepest(self, features: Any) -> Tensor:
+        """Return the last stage's features of what `encode` returned."""
+        return features[-1]
+
+    def detach(self, features: Any) -> Any:
+        """Return what `encode` returned, cut off from the encoder."""
+        return tuple(feature.detach() for feature in features)
+
     def draw_detail(self, height: int, width: int, generator: torch.Generator) -> DetailBox | None:
         """Draw the box to look at in detail in images of this size: none, except in HRDA."""
         return None
@@ -107,18 +121,19 @@ class DomainAdaptationModel(PreTrainedModel):
             raise ValueError(f"this {type(self).__name__} has no Rebuilder: load it with rebuilder=RebuilderConfig()")
         return self.rebuilder
 
-    def segmentation_loss(self, features: Any, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Return the cross entropy of the decoded features, averaged over all pixels.
-
-        Ignored pixels count in the average's denominator, as in the references (methods: `losses/utils.py` in
-        lhoyer/MIC), so that a loss is comparable between batches with more and less of them.
+    def segmentation_loss(
+        self, features: Any, labels: Tensor, weights: Tensor | None = None, average: Average = "all"
+    ) -> Tensor:
+        """Return the cross entropy of the decoded features.
 
         Args:
             features: What `encode` or `rebuild` returned.
             labels: Class of every pixel, int64 (batch, height, width), or the config's ignore index.
             weights: Weight of every pixel, (batch, height, width); 1 if None.
+            average: As in `weighted_cross_entropy`.
         """
-        return weighted_cross_entropy(self.decode(features), labels, weights, self.config.semantic_loss_ignore_index)
+        ignore_index = self.config.semantic_loss_ignore_index
+        return weighted_cross_entropy(self.decode(features), labels, weights, ignore_index, average)
 
     def to_inference(self, state_dict: Mapping[str, Tensor] | None = None) -> PreTrainedModel:
         """Return the same network as its inference class, in eval mode, without the Rebuilder.
@@ -217,6 +232,19 @@ class HrdaForDomainAdaptation(DomainAdaptationModel, HrdaForSemanticSegmentation
         views = zip(contexts, split_batch(self.base.encode(crops), sizes), boxes, strict=True)
         return [HrdaFeatures(context, detail, (box,), tuple(images[0].shape[-2:])) for context, detail, box in views]
 
+    def encode_deepest(self, pixel_values: Tensor) -> Tensor:
+        """Return the last stage's features of the context of normalised images (batch, 3, height, width)."""
+        return self.encode_context(pixel_values)[-1]
+
+    def deepest(self, features: HrdaFeatures) -> Tensor:
+        """Return the last stage's features of the context."""
+        return features.context[-1]
+
+    def detach(self, features: HrdaFeatures) -> HrdaFeatures:
+        """Return what `encode` returned, cut off from the encoder."""
+        context, detail = (super(HrdaForDomainAdaptation, self).detach(part) for part in features[:2])
+        return features._replace(context=context, detail=detail)
+
     def draw_detail(self, height: int, width: int, generator: torch.Generator) -> DetailBox:
         """Draw the box to look at in detail in images of this size."""
         return self.draw_detail_box(height, width, generator)
@@ -243,27 +271,35 @@ class HrdaForDomainAdaptation(DomainAdaptationModel, HrdaForSemanticSegmentation
             context=rebuilder(features.context, context_mask), detail=rebuilder(features.detail, detail_mask)
         )
 
-    def segmentation_loss(self, features: HrdaFeatures, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    def segmentation_loss(
+        self, features: HrdaFeatures, labels: Tensor, weights: Tensor | None = None, average: Average = "all"
+    ) -> Tensor:
         """Return 0.9 times the cross entropy of the fused and 0.1 times that of the detail logits (HRDA, Eq. 10)."""
         share, ignore_index = self.config.detail_loss_weight, self.config.semantic_loss_ignore_index
         fused, detail, box = self.decode_with_detail(features)
         detail_weights = None if weights is None else box.cut(weights)
-        detail_loss = weighted_cross_entropy(detail, box.cut(labels), detail_weights, ignore_index)
-        return (1 - share) * weighted_cross_entropy(fused, labels, weights, ignore_index) + share * detail_loss
+        fused_loss = weighted_cross_entropy(fused, labels, weights, ignore_index, average)
+        detail_loss = weighted_cross_entropy(detail, box.cut(labels), detail_weights, ignore_index, average)
+        return (1 - share) * fused_loss + share * detail_loss
 
 
-def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, ignore_index: int) -> Tensor:
-    """Cross entropy of logits at any stride, times the pixels' weights, averaged over all pixels (Eq. 1).
+def weighted_cross_entropy(
+    logits: Tensor, labels: Tensor, weights: Tensor | None, ignore_index: int, average: Average = "all"
+) -> Tensor:
+    """Cross entropy of logits at any stride, times the pixels' weights (Eq. 1).
 
     Args:
         logits: (batch, num_labels, h, w), brought to the labels' size bilinearly.
         labels: int64 (batch, height, width).
         weights: (batch, height, width), or None for 1.
         ignore_index: Label of the pixels whose loss is 0.
+        average: `all` divides by the number of all pixels, ignored ones among them (`losses/utils.py` in lhoyer/MIC);
+            `valid` by that of the pixels that are not ignored.
     """
     logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
     losses = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
-    return (losses if weights is None else losses * weights).mean()
+    total = (losses if weights is None else losses * weights).sum()
+    return total / (labels.numel() if average == "all" else (labels != ignore_index).sum().clamp(min=1))
 
 
 def split_batch(features: Sequence[Tensor], sizes: Sequence[int]) -> list[tuple[Tensor, ...]]:

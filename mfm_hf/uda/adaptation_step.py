@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from torch import Tensor
 
 from mfm_hf.data.transforms import normalize
 from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
+from mfm_hf.models.compat import enable_activation_checkpointing
 from mfm_hf.uda import checkpoint as checkpoints
 from mfm_hf.uda.choices import StepChoices, draw_choices
+from mfm_hf.uda.feature_distance import PretrainedFeatures
 from mfm_hf.uda.mean_teacher import MeanTeacher
 from mfm_hf.uda.optimization import learning_rate_factor, make_optimizer, set_learning_rates
-from mfm_hf.uda.pseudo_label import PseudoLabel, pseudo_label
+from mfm_hf.uda.pseudo_label import ignore_borders, pseudo_label
 from mfm_hf.uda.recipes import Recipe
 from mfm_hf.uda.step_module import StepModule, default_encode_mode
 from mfm_hf.uda.training_args import UdaTrainingArguments
@@ -51,10 +54,15 @@ class AdaptationStep:
         self.seed = args.seed
         self.encode_mode = args.encode or default_encode_mode(student)
         if args.gradient_checkpointing:
-            student.activation_checkpointing_enable()
+            enable_activation_checkpointing(student)
         self.module = accelerator.prepare(StepModule(student, recipe.objectives))
         self.optimizer = accelerator.prepare(make_optimizer(student, recipe, args.rebuilder_learning_rate))
-        self.teacher = MeanTeacher(student.to_inference(), recipe.teacher_alpha) if recipe.uses_target else None
+        self.teacher: MeanTeacher | None = None
+        if recipe.uses_target:
+            self.teacher = MeanTeacher(student.to_inference(), recipe.teacher_alpha, recipe.teacher_batch_norm)
+        self.pretrained = PretrainedFeatures(student) if recipe.uses_feature_distance else None
+        top, bottom = args.pseudo_label_ignore_rows or (0, 0)
+        self.ignored_rows = (top, bottom)
         self.number = 0
         self.choices = StepChoices()  # of the last step, for the log
 
@@ -78,28 +86,36 @@ class AdaptationStep:
 
     def make_views(self, source: Batch, target: Batch | None, choices: StepChoices) -> dict[str, View]:
         """Bring a batch to the device, let the teacher label the target, and make the recipe's views."""
-        device = self.accelerator.device
-        pixels, labels = (source[key].to(device, non_blocking=True) for key in ("pixel_values", "labels"))
-        target_pixels, pseudo = None, None
-        if self.teacher is not None and target is not None:
-            target_pixels = normalize(target["pixel_values"].to(device, non_blocking=True))
-            pseudo = self._pseudo_label(self.teacher, target_pixels)
-        return make_views(self.recipe.views, normalize(pixels), labels, target_pixels, pseudo, choices)
+        pixels, labels = self._to_device(source["pixel_values"]), self._to_device(source["labels"])
+        source_view = View(normalize(pixels), labels)
+        if self.pretrained is not None:
+            with self.accelerator.autocast():
+                source_view = replace(source_view, pretrained=self.pretrained(source_view.pixel_values))
+        target_view = None if self.teacher is None or target is None else self._label(self.teacher, target)
+        return make_views(self.recipe.views, source_view, target_view, choices)
 
-    def _pseudo_label(self, teacher: MeanTeacher, target_pixels: Tensor) -> PseudoLabel:
+    def _label(self, teacher: MeanTeacher, target: Batch) -> View:
+        pixels = normalize(self._to_device(target["pixel_values"]))
         with self.accelerator.autocast():
-            logits = teacher(target_pixels)
-        return pseudo_label(logits, target_pixels.shape[-2:], self.recipe.pseudo_label_threshold)
+            logits = teacher(pixels)
+        pseudo = pseudo_label(logits, pixels.shape[-2:], self.recipe.pseudo_label_threshold)
+        valid = self._to_device(target["valid"]) if "valid" in target else None
+        return View(pixels, *ignore_borders(pseudo, self.ignored_rows, valid))
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.accelerator.device, non_blocking=True)
 
     def _backward(self, views: dict[str, View]) -> dict[str, Tensor]:
         """Compute the losses and their gradients, all views at once or, to save memory, one after another."""
+        active = [term for term in self.recipe.objectives if self.number >= term.start_step]
+        weights = {term.name: term.weight for term in active}
+        views = {term.view: views[term.view] for term in active}
         passes = [views] if self.encode_mode == "views_together" else [{name: views[name]} for name in views]
-        weights = {objective.name: objective.weight for objective in self.recipe.objectives}
         losses: dict[str, Tensor] = {}
         for index, part in enumerate(passes):
             is_last = index == len(passes) - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.module):
-                part_losses = self.module(part)
+                part_losses = self.module(part, weights)
                 self.accelerator.backward(sum(weights[name] * loss for name, loss in part_losses.items()))
             losses.update({name: loss.detach() for name, loss in part_losses.items()})
         return losses

@@ -6,7 +6,7 @@ They are those of kornia 0.5.8, which the references use; the colour jitter of t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -45,6 +45,21 @@ class ColorJitter:
 
 
 @dataclass(frozen=True)
+class AugmentationConfig:
+    """How strong the strong augmentation is (`dacs.py` in lhoyer/DAFormer).
+
+    Args:
+        color_jitter_strength: Half the range of each colour factor.
+        color_jitter_probability: How often a batch is colour-jittered.
+        blur_probability: How often a batch is blurred.
+    """
+
+    color_jitter_strength: float = 0.2
+    color_jitter_probability: float = 0.8
+    blur_probability: float = 0.5
+
+
+@dataclass(frozen=True)
 class StrongAugmentation:
     """What happens to one image; None means that it does not."""
 
@@ -53,29 +68,43 @@ class StrongAugmentation:
 
 
 def draw_strong_augmentations(
-    number: int,
-    generator: torch.Generator,
-    color_jitter_strength: float,
-    color_jitter_probability: float,
-    blur_probability: float,
+    number: int, config: AugmentationConfig, generator: torch.Generator, shared: bool = False
 ) -> tuple[StrongAugmentation, ...]:
     """Draw the augmentations of the images of a batch (`dacs_transforms.py` in lhoyer/DAFormer).
 
     Whether there is jitter, and whether there is blur, is decided once for the batch; the factors and the width of
     the blur (0.15 to 1.15 pixels) are drawn for each image.
+
+    Args:
+        number: Images in the batch.
+        config: How strong the augmentation is.
+        generator: Source of randomness.
+        shared: Whether the images share the order of the colour operations and the width of the blur, as they do in
+            MIC, which augments its batch at once.
     """
     jitter_gate, blur_gate = torch.rand(2, generator=generator).tolist()
     augmentations = []
     for _ in range(number):
-        jitter = ColorJitter.draw(color_jitter_strength, generator)
+        jitter = ColorJitter.draw(config.color_jitter_strength, generator)
         sigma = 0.15 + torch.rand((), generator=generator).item()
         augmentations.append(
             StrongAugmentation(
-                color_jitter=jitter if jitter_gate < color_jitter_probability else None,
-                blur_sigma=sigma if blur_gate < blur_probability else None,
+                color_jitter=jitter if jitter_gate < config.color_jitter_probability else None,
+                blur_sigma=sigma if blur_gate < config.blur_probability else None,
             )
         )
-    return tuple(augmentations)
+    return tuple(_share(augmentations) if shared else augmentations)
+
+
+def _share(augmentations: list[StrongAugmentation]) -> list[StrongAugmentation]:
+    first = augmentations[0]
+    shared = []
+    for augmentation in augmentations:
+        jitter = augmentation.color_jitter
+        if jitter is not None and first.color_jitter is not None:
+            jitter = replace(jitter, order=first.color_jitter.order)
+        shared.append(StrongAugmentation(jitter, first.blur_sigma))
+    return shared
 
 
 def augment(pixel_values: Tensor, augmentations: tuple[StrongAugmentation, ...]) -> Tensor:

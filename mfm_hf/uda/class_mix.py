@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+Scope = Literal["batch", "image"]
 
-def draw_classes(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+
+def draw_classes(
+    labels: Tensor, generator: torch.Generator, scope: Scope = "batch", left_out: int | None = None
+) -> tuple[Tensor, ...]:
     """Draw half of the classes for every image, rounded up.
-
-    As in the references the choice is among the classes of the whole batch, so that an image may receive fewer than
-    half of its own, and the ignore index is a class like any other (`dacs_transforms.py` in lhoyer/DAFormer).
 
     Args:
         labels: Source labels, int64 (batch, height, width), on the CPU.
         generator: Source of randomness.
+        scope: Among which classes: those of the whole `batch`, as in the references, where an image may receive fewer
+            than half of its own (`dacs_transforms.py` in lhoyer/DAFormer), or those of the `image` itself, as in the
+            paper of DACS.
+        left_out: A label that is never drawn. The references draw the ignore index like any class.
 
     Returns:
         For each image the drawn classes, int64 (number,).
     """
-    classes = labels.unique()
-    number = (len(classes) + 1) // 2
-    return tuple(classes[torch.randperm(len(classes), generator=generator)[:number]] for _ in labels)
+    drawn = []
+    for label in labels:
+        classes = (labels if scope == "batch" else label).unique()
+        if left_out is not None:
+            classes = classes[classes != left_out]
+        number = (len(classes) + 1) // 2
+        drawn.append(classes[torch.randperm(len(classes), generator=generator)[:number]])
+    return tuple(drawn)
 
 
 def class_mask(labels: Tensor, classes: Sequence[Tensor]) -> Tensor:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from transformers import PreTrainedModel
 from transformers.models.segformer.modeling_segformer import SegformerDropPath
+
+TeacherBatchNorm = Literal["batch", "running"]
 
 
 class MeanTeacher:
@@ -20,13 +24,17 @@ class MeanTeacher:
     Args:
         student: The inference network at the start; it is copied.
         alpha: Share that the teacher keeps of itself at a step, once the ramp 1 - 1 / (step + 1) has reached it.
+        batch_norm: `batch` as in the references; `running` normalises with running statistics, which are then copied
+            from the student at every step.
     """
 
-    def __init__(self, student: PreTrainedModel, alpha: float) -> None:
+    def __init__(self, student: PreTrainedModel, alpha: float, batch_norm: TeacherBatchNorm = "batch") -> None:
         self.model = copy.deepcopy(student).requires_grad_(False).train()
         self.alpha = alpha
+        self.batch_norm = batch_norm
+        fixed = (_DropoutNd, SegformerDropPath) + ((_BatchNorm,) if batch_norm == "running" else ())
         for module in self.model.modules():
-            if isinstance(module, (_DropoutNd, SegformerDropPath)):
+            if isinstance(module, fixed):
                 module.eval()
 
     def alpha_at(self, step: int) -> float:
@@ -44,6 +52,10 @@ class MeanTeacher:
         source = dict(student.named_parameters())
         names, own = zip(*self.model.named_parameters(), strict=True)
         torch._foreach_lerp_(list(own), [source[name] for name in names], 1 - self.alpha_at(step))
+        if self.batch_norm == "running":
+            statistics = dict(student.named_buffers())
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(statistics[name])
 
     @torch.no_grad()
     def __call__(self, pixel_values: Tensor) -> Tensor:

@@ -21,6 +21,21 @@ class PseudoLabel(NamedTuple):
     weights: Tensor
 
 
+def ignore_borders(pseudo: PseudoLabel, rows: tuple[int, int] = (0, 0), valid: Tensor | None = None) -> PseudoLabel:
+    """Give border pixels the weight 0. They keep their label, and count in the loss's average.
+
+    Args:
+        pseudo: Labels and weights of the whole images.
+        rows: Rows at the top and at the bottom of each crop (DAFormer: 15 and 120 of 512).
+        valid: bool (batch, height, width), False at the margins of the whole image, wherever the crop lies (HRDA).
+    """
+    top, bottom = rows
+    weights = pseudo.weights.clone()
+    weights[:, :top] = 0
+    weights[:, weights.shape[1] - bottom :] = 0
+    return PseudoLabel(pseudo.labels, weights if valid is None else weights * valid)
+
+
 def pseudo_label(logits: Tensor, size: tuple[int, int], threshold: float) -> PseudoLabel:
     """Label every pixel with the teacher's most probable class.
 

@@ -1,17 +1,21 @@
 """The recipes: which views and objectives make a method, and its numbers. Read them side by side.
 
-Sources: [DACS] Tranheden et al., WACV 2021, in the re-implementation that DAFormer, HRDA and MIC compare with
-(`dacs.py` and `experiments.py` in lhoyer/MIC at 2f932a9, which the numbers are taken from).
+Sources: DACS (Tranheden et al., WACV 2021), DAFormer (Hoyer et al., CVPR 2022), HRDA (ECCV 2022), MIC (CVPR 2023); all
+numbers are those of `experiments.py` and the configs in lhoyer/MIC at 2f932a9, which holds the four methods. Its DACS
+is the re-implementation that the other three compare with, not the original code.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Literal
 
-from mfm_hf.mfm.rebuilder import RebuilderConfig
-from mfm_hf.uda.objectives import MaskedFeatureModeling, Objective, Segmentation
-from mfm_hf.uda.training_args import UdaTrainingArguments
+from mfm_hf.uda.augmentation import AugmentationConfig
+from mfm_hf.uda.class_mix import Scope
+from mfm_hf.uda.mean_teacher import TeacherBatchNorm
+from mfm_hf.uda.objectives import FeatureDistance, MaskedFeatureModeling, Objective, Segmentation
+
+Architecture = Literal["segformer", "daformer", "deeplabv2", "hrda"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Recipe:
 
     Args:
         name: What `--recipe` takes.
+        model: Architecture that is trained unless another is asked for.
         objectives: The terms of the loss, in the order in which the decoder sees their views.
         crop_size: Height and width of the training crops, in pixels.
         per_device_train_batch_size: Source images, and as many target images, per step and process.
@@ -29,14 +34,24 @@ class Recipe:
         decoder_learning_rate_factor: The decoder learns this many times faster.
         weight_decay: Of AdamW; 0 for the norms of a Mix Transformer.
         source_cat_max_ratio: A source crop is drawn anew, up to 10 times, while one class covers this share of it.
+        rare_class_sampling: Whether source images are drawn by class, rare ones more often (DAFormer, section 3.2).
+        rare_class_temperature: T of rare class sampling.
+        rare_class_min_pixels: An image is drawn for a class only if it shows more pixels of it than this.
+        rare_class_min_crop_ratio: A crop must show this many times as many; for other crops than the papers' both
+            follow the crop's area, see `RareClassSampling.for_crop`.
         teacher_alpha: Share that the mean teacher keeps of itself at a step.
+        teacher_batch_norm: What the teacher's BatchNorm normalises with.
         pseudo_label_threshold: Probability from which a pseudo-label counts as confident.
-        color_jitter_strength: Half the range of each colour factor of mixed images.
-        color_jitter_probability: How often mixed images are colour-jittered.
-        blur_probability: How often mixed images are blurred.
+        class_mix_scope: Among which classes half are drawn for an image.
+        class_mix_ignored: Whether pixels without a class are pasted as if they were one.
+        ignore_index: Label of the pixels without a class.
+        augmentation: The strong augmentation of mixed and masked images.
+        patch_size: Side of the patches that MIC hides, in pixels; a sixteenth of the crop (1024: 64).
+        patch_mask_ratio: Share of the patches that is hidden.
     """
 
     name: str
+    model: Architecture
     objectives: tuple[Objective, ...]
     crop_size: tuple[int, int] = (512, 512)
     per_device_train_batch_size: int = 2
@@ -46,11 +61,19 @@ class Recipe:
     decoder_learning_rate_factor: float = 10.0
     weight_decay: float = 0.01
     source_cat_max_ratio: float = 0.75
-    teacher_alpha: float = 0.99
+    rare_class_sampling: bool = False
+    rare_class_temperature: float = 0.01
+    rare_class_min_pixels: int = 3_000
+    rare_class_min_crop_ratio: float = 0.5
+    teacher_alpha: float = 0.999
+    teacher_batch_norm: TeacherBatchNorm = "batch"
     pseudo_label_threshold: float = 0.968
-    color_jitter_strength: float = 0.2
-    color_jitter_probability: float = 0.8
-    blur_probability: float = 0.5
+    class_mix_scope: Scope = "batch"
+    class_mix_ignored: bool = True
+    ignore_index: int = 255
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    patch_size: int = 32
+    patch_mask_ratio: float = 0.7
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -67,46 +90,54 @@ class Recipe:
         """Whether training looks at target images at all."""
         return any(view != "source" for view in self.views)
 
+    @property
+    def uses_feature_distance(self) -> bool:
+        """Whether the features of the pretrained encoder are needed."""
+        return any(isinstance(term, FeatureDistance) for term in self.objectives)
+
+
+SUPERVISED = Segmentation("source")
+SELF_TRAINING = Segmentation("mixed")
+MASKED_CONSISTENCY = Segmentation("masked")
+IMAGENET_DISTANCE = FeatureDistance("source", weight=0.005)
 
 SOURCE_ONLY = Recipe(
     name="source_only",
-    objectives=(Segmentation("source"),),
+    model="segformer",
+    objectives=(SUPERVISED,),
 )
 
 DACS = Recipe(
     name="dacs",
-    objectives=(Segmentation("source"), Segmentation("mixed")),
+    model="segformer",  # DeepLab-V2 in the papers' tables: --model deeplabv2
+    objectives=(SUPERVISED, SELF_TRAINING),
+    teacher_alpha=0.99,
 )
 
-RECIPES = {recipe.name: recipe for recipe in (SOURCE_ONLY, DACS)}
+DAFORMER = Recipe(
+    name="daformer",
+    model="daformer",
+    objectives=(SUPERVISED, IMAGENET_DISTANCE, SELF_TRAINING),
+    rare_class_sampling=True,
+)
 
+HRDA = Recipe(
+    name="hrda",
+    model="hrda",
+    objectives=(SUPERVISED, IMAGENET_DISTANCE, SELF_TRAINING),
+    crop_size=(1024, 1024),
+    rare_class_sampling=True,
+    rare_class_min_crop_ratio=2.0,
+)
 
-def resolve_recipe(args: UdaTrainingArguments) -> Recipe:
-    """Return the recipe that the arguments name, with the numbers that they override and MFM if they ask for it.
+MIC = Recipe(
+    name="mic",
+    model="hrda",
+    objectives=(SUPERVISED, IMAGENET_DISTANCE, SELF_TRAINING, MASKED_CONSISTENCY),
+    crop_size=(1024, 1024),
+    rare_class_sampling=True,
+    rare_class_min_crop_ratio=2.0,
+    patch_size=64,
+)
 
-    MFM comes last, as it does in the authors' description: its pass is the last to touch BatchNorm statistics.
-
-    Raises:
-        ValueError: If MFM is asked to rebuild target features under a recipe without pseudo-labels.
-    """
-    recipe = RECIPES[args.recipe]
-    given = {item.name: getattr(args, item.name) for item in fields(args)}
-    overridden: dict[str, Any] = {
-        item.name: given[item.name] for item in fields(Recipe) if given.get(item.name) is not None
-    }
-    if args.crop_size is not None:
-        overridden["crop_size"] = (args.crop_size[0], args.crop_size[-1])
-    if args.mfm and args.mfm_weight != 0:
-        if args.mfm_view != "source" and not recipe.uses_target:
-            raise ValueError(f"--recipe {recipe.name} makes no pseudo-labels for --mfm: add --mfm_view source")
-        overridden["objectives"] = (*recipe.objectives, MaskedFeatureModeling(args.mfm_view, args.mfm_weight))
-    return replace(recipe, **overridden)
-
-
-def resolve_rebuilder(args: UdaTrainingArguments) -> RebuilderConfig | None:
-    """Return the Rebuilder that the arguments describe, or None if nothing would use it."""
-    if not args.mfm or args.mfm_weight == 0:
-        return None
-    base = RebuilderConfig.released() if args.rebuilder == "released" else RebuilderConfig()
-    grid = base.grid_size if args.mfm_grid is None else (args.mfm_grid[0], args.mfm_grid[-1])
-    return replace(base, dim=args.mfm_dim, grid_size=grid, mask_ratio=args.mfm_ratio, num_blocks=args.mfm_blocks)
+RECIPES = {recipe.name: recipe for recipe in (SOURCE_ONLY, DACS, DAFORMER, HRDA, MIC)}

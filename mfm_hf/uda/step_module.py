@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
+from mfm_hf.uda.batch_norm import BatchNormMode, batch_norm_mode
 from mfm_hf.uda.objectives import Objective
 from mfm_hf.uda.views import View
 
@@ -31,33 +32,33 @@ class StepModule(nn.Module):
         self.student = student
         self.objectives = tuple(objectives)
 
-    def forward(self, views: Mapping[str, View]) -> dict[str, Tensor]:
-        """Return the unweighted losses of the objectives whose views are given, by name.
+    def forward(self, views: Mapping[str, View], names: Collection[str]) -> dict[str, Tensor]:
+        """Return the unweighted losses by name.
 
         Args:
             views: All views of a step, which then share one pass of the encoder, or one of them.
+            names: The objectives that count at this step; of them, those whose views are given.
         """
-        features = dict(
-            zip(
-                views,
-                self.student.encode_views(
-                    [view.pixel_values for view in views.values()], [view.detail for view in views.values()]
-                ),
-                strict=True,
-            )
-        )
-        return {
-            objective.name: objective.loss(self.student, features[objective.view], views[objective.view])
-            for objective in self.objectives
-            if objective.view in views
-        }
+        objectives = [term for term in self.objectives if term.name in names and term.view in views]
+        features = self._encode(views, [term.batch_norm for term in objectives])
+        losses = {}
+        for term in objectives:
+            with batch_norm_mode(self.student, term.batch_norm):
+                losses[term.name] = term.loss(self.student, features[term.view], views[term.view])
+        return losses
+
+    def _encode(self, views: Mapping[str, View], modes: Sequence[BatchNormMode]) -> dict[str, Any]:
+        mode = modes[0] if len(set(modes)) == 1 else "update"
+        pixels, details = [view.pixel_values for view in views.values()], [view.detail for view in views.values()]
+        with batch_norm_mode(self.student, mode):
+            return dict(zip(views, self.student.encode_views(pixels, details), strict=True))
 
 
 def default_encode_mode(student: DomainAdaptationModel) -> EncodeMode:
     """Return `views_together`, unless the encoder has BatchNorm.
 
-    BatchNorm normalises with the batch: in one batch with others a view would see other statistics than the
-    references' networks do, which pass them one after another.
+    BatchNorm normalises with the batch: in one batch with others a view would see other statistics than in the
+    references, where the views pass one after another.
     """
     has_batch_norm = any(isinstance(layer, _BatchNorm) for layer in student.encoder.modules())
     return "one_by_one" if has_batch_norm else "views_together"

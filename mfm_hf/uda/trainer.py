@@ -10,21 +10,23 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from transformers.image_processing_utils import BaseImageProcessor
 
+from mfm_hf.data.class_statistics import collect_class_statistics
 from mfm_hf.data.domain import Domain
 from mfm_hf.data.loading import TrainingStream
+from mfm_hf.data.rare_class_sampling import RareClassSampler, RareClassSampling
 from mfm_hf.data.transforms import TrainingTransform
 from mfm_hf.evaluation.evaluator import evaluate_model
 from mfm_hf.files import write_json
-from mfm_hf.hub.image_processor import default_image_processor
+from mfm_hf.hub.image_processor import save_image_processor
 from mfm_hf.hub.publish import publish
 from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
 from mfm_hf.uda import checkpoint as checkpoints
 from mfm_hf.uda import run_folder
 from mfm_hf.uda.adaptation_step import AdaptationStep, Batch
 from mfm_hf.uda.choices import StepChoices
-from mfm_hf.uda.recipes import Recipe, resolve_recipe
+from mfm_hf.uda.recipes import Recipe
+from mfm_hf.uda.resolution import resolve_recipe
 from mfm_hf.uda.run_log import RunLog
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
@@ -41,7 +43,6 @@ class UdaTrainer:
         target: Domain whose labels are not read; may be None under a recipe that looks at the source alone.
         eval_domain: Labelled domain to measure on; None to measure nothing.
         recipe: The method. Default: the one that `args` describe.
-        image_processor: Saved with the network. Default: ImageNet's normalisation, no resizing.
         accelerator: Device, precision and processes. Default: made after `args`.
 
     Raises:
@@ -56,13 +57,11 @@ class UdaTrainer:
         target: Domain | None = None,
         eval_domain: Domain | None = None,
         recipe: Recipe | None = None,
-        image_processor: BaseImageProcessor | None = None,
         accelerator: Accelerator | None = None,
     ) -> None:
         self.args = args
         self.recipe = recipe or resolve_recipe(args)
         self.source, self.target, self.eval_domain = source, target, eval_domain
-        self.image_processor = image_processor or default_image_processor()
         self.output_dir = Path(args.output_dir)
         self.accelerator = accelerator or make_accelerator(args)
         if self.recipe.uses_target and target is None:
@@ -174,7 +173,7 @@ class UdaTrainer:
         if self.accelerator.is_main_process:
             self.save_model()
         scores: dict[str, Any] = {"mean_iou": None, "per_class_iou": None}
-        if self.eval_domain is not None:
+        if self.eval_domain is not None and self.args.final_evaluation:
             scores = self.evaluate()
             self._log_evaluation(log, scores)
         results = {
@@ -206,7 +205,7 @@ class UdaTrainer:
 
         def write(folder: Path) -> None:
             self.student.save_pretrained(folder)
-            self.image_processor.save_pretrained(folder)
+            save_image_processor(folder)
 
         run_folder.write_export(self.output_dir, write)
 
@@ -253,18 +252,36 @@ class UdaTrainer:
         self.best = state["best"]
         return state["positions"]
 
+    def _rare_class_sampler(self, domain: Domain) -> RareClassSampler | None:
+        recipe = self.recipe
+        if not recipe.rare_class_sampling:
+            return None
+        with self.accelerator.main_process_first():  # the others find what it cached
+            statistics = collect_class_statistics(domain, num_workers=self.args.dataloader_num_workers)
+        config = RareClassSampling(
+            temperature=recipe.rare_class_temperature,
+            min_pixels=recipe.rare_class_min_pixels,
+            min_crop_ratio=recipe.rare_class_min_crop_ratio,
+        )
+        return RareClassSampler(statistics, config)
+
     def _stream(self, domain: Domain, role: str, positions: Mapping[str, int]) -> TrainingStream:
         args, recipe = self.args, self.recipe
+        transform = TrainingTransform(recipe.crop_size, recipe.source_cat_max_ratio, ignore_index=args.ignore_index)
+        if role == "target" and args.pseudo_label_margins is not None:
+            top, bottom, left, right = args.pseudo_label_margins
+            transform = dataclasses.replace(transform, margins=(top, bottom, left, right))
         default_bad = DEFAULT_BAD_TARGET_SAMPLES if role == "target" else 0
         return TrainingStream(
             domain,
-            TrainingTransform(recipe.crop_size, recipe.source_cat_max_ratio, ignore_index=args.ignore_index),
+            transform,
             batch_size=recipe.per_device_train_batch_size,
             seed=2 * args.seed + (role == "target"),  # streams of one run must not shuffle alike
             num_workers=args.dataloader_num_workers,
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
             start=positions[role],
+            rare_class_sampling=self._rare_class_sampler(domain) if role == "source" else None,
             max_bad_samples=default_bad if args.max_bad_samples is None else args.max_bad_samples,
             pin_memory=self.accelerator.device.type == "cuda",
         )

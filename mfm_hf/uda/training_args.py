@@ -29,9 +29,20 @@ class UdaTrainingArguments:
     )
 
     # Method
-    recipe: Literal["source_only", "dacs"] = option("dacs", "Method of adaptation.")
+    recipe: Literal["source_only", "dacs", "daformer", "hrda", "mic"] = option("dacs", "Method of adaptation.")
+    print_recipe: bool = option(False, "Print the resolved configuration and stop.")
     mfm: bool = option(False, "Masked Feature Modeling on top of the recipe.")
-    mfm_view: Literal["target", "source"] = option("target", "View whose features are rebuilt (paper: target).")
+    mfm_view: Literal["target", "source", "both"] = option(
+        "target", "Images whose features are rebuilt (paper: target; v2 tries all three)."
+    )
+    mfm_augmented: bool = option(False, "Rebuild features of the strongly augmented target (paper: of the clean one).")
+    mfm_gradient: Literal["both", "encoder", "decoder"] = option(
+        "both", "What MFM's gradient reaches besides the Rebuilder (paper: both; v2 tries all three)."
+    )
+    mfm_start_step: int = option(0, "Step at which MFM sets in (paper: not mentioned, so 0).")
+    mfm_batch_norm: Literal["update", "batch_no_update", "running"] = option(
+        "update", "What MFM's pass does to BatchNorm: as any pass (released code), batch statistics alone, or running."
+    )
     mfm_weight: float = option(1.0, "Weight of its loss, lambda (paper, Eq. 5: 1.0). 0 skips its forward pass.")
     mfm_ratio: float = option(0.4, "Share of the tokens that is masked (paper: 0.4).")
     mfm_dim: int = option(512, "Width of the Rebuilder, C' (paper: 512).")
@@ -42,7 +53,9 @@ class UdaTrainingArguments:
     )
 
     # Network
-    model: Literal["segformer", "daformer", "deeplabv2", "hrda"] = option("segformer", "Architecture of the network.")
+    model: Literal["segformer", "daformer", "deeplabv2", "hrda"] | None = option(
+        None, "Architecture of the network. Default: the recipe's."
+    )
     backbone: str | None = option(
         None,
         "Encoder: mit-b0 ... mit-b5, resnet-50, resnet-101, tiny (small, untrained), a Hub id or a folder. "
@@ -72,6 +85,39 @@ class UdaTrainingArguments:
     pseudo_label_threshold: float | None = option(
         None, "Probability from which a pseudo-label is confident. Default: recipe (0.968)."
     )
+    teacher_batch_norm: Literal["batch", "running"] | None = option(
+        None, "What the teacher's BatchNorm normalises with. Default: recipe (batch, as the references do)."
+    )
+    class_mix_scope: Literal["batch", "image"] | None = option(
+        None, "Among which classes ClassMix draws. Default: recipe (batch, as the references do)."
+    )
+    class_mix_ignored: bool | None = option(
+        None, "Let ClassMix paste pixels without a class. Default: recipe (true, as the references do)."
+    )
+    loss_average: Literal["all", "valid"] = option(
+        "all", "Divide losses by all pixels (references), or by those that are not ignored."
+    )
+    feature_distance_weight: float | None = option(None, "Weight of the feature distance. Default: recipe (0.005).")
+    rare_class_sampling: bool | None = option(None, "Draw source images by rare classes. Default: recipe.")
+    rare_class_temperature: float | None = option(None, "Temperature of that draw. Default: recipe (0.01).")
+    rare_class_min_pixels: int | None = option(
+        None,
+        "Draw an image for a class only if it shows more pixels of it. Default: recipe (3,000), less for small crops.",
+    )
+    rare_class_min_crop_ratio: float | None = option(
+        None, "A crop must show this many times as many. Default: recipe (0.5; at 1,024 x 1,024: 2)."
+    )
+    patch_size: int | None = option(None, "Side of MIC's patches in pixels. Default: a sixteenth of the crop.")
+    patch_mask_ratio: float | None = option(None, "Share of MIC's patches that is hidden. Default: recipe (0.7).")
+    masked_pair: bool = option(
+        False, "MIC masks one source and one target image (its adverse-weather mode) rather than the targets."
+    )
+    pseudo_label_ignore_rows: list[int] | None = option(
+        None, "Rows at the top and the bottom of target crops without weight (DAFormer on Cityscapes: 15 120)."
+    )
+    pseudo_label_margins: list[int] | None = option(
+        None, "Top, bottom, left, right margin of target images without weight (HRDA on Cityscapes: 30 240 30 30)."
+    )
     mixed_precision: Literal["no", "bf16", "fp16"] = option("no", "Precision of training.")
     seed: int = option(0, "Seed of everything random.")
 
@@ -82,6 +128,7 @@ class UdaTrainingArguments:
     save_steps: int = option(0, "Steps between training checkpoints; 0 saves none.")
     save_total_limit: int | None = option(None, "Training checkpoints to keep. Default: all.")
     eval_steps: int = option(4_000, "Steps between evaluations (references: 4,000); 0 evaluates at the end only.")
+    final_evaluation: bool = option(True, "Evaluate the final network, which is the one that results.json reports.")
     per_device_eval_batch_size: int = option(1, "Images per evaluation batch.")
     logging_steps: int = option(50, "Steps between log lines.")
     dataloader_num_workers: int = option(2, "Processes that decode images, for each of source and target.")
@@ -90,6 +137,11 @@ class UdaTrainingArguments:
     push_to_hub: bool = option(False, "Upload the final checkpoint to the Hub.")
     hub_model_id: str | None = option(None, "Repository on the Hub, ORG/NAME. Default: your name and output_dir's.")
 
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the encoder starts untrained."""
+        return self.model_name_or_path is None and (self.backbone == "tiny" or not self.pretrained_backbone)
+
     def __post_init__(self) -> None:
         if not 0.0 <= self.mfm_ratio <= 1.0:
             raise ValueError(f"--mfm_ratio is a share of the tokens, from 0 to 1, not {self.mfm_ratio}")
@@ -97,6 +149,10 @@ class UdaTrainingArguments:
             value = getattr(self, name)
             if value is not None and value < minimum:
                 raise ValueError(f"--{name} must be at least {minimum}, not {value}")
+        for name, length in (("pseudo_label_ignore_rows", 2), ("pseudo_label_margins", 4)):
+            value = getattr(self, name)
+            if value is not None and (len(value) != length or min(value) < 0):
+                raise ValueError(f"--{name} takes {length} numbers of pixels, not {value}")
         for name in ("crop_size", "mfm_grid"):
             value = getattr(self, name)
             if value is not None and (len(value) > 2 or min(value) < 1):

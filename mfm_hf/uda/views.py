@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
+from mfm_hf.models.detail_windows import DetailBox
 from mfm_hf.uda.augmentation import augment
 from mfm_hf.uda.choices import StepChoices
 from mfm_hf.uda.class_mix import class_mask, class_mix
-from mfm_hf.uda.pseudo_label import PseudoLabel
+from mfm_hf.uda.masked_image import hide_patches
 
 
 @dataclass(frozen=True)
@@ -23,49 +24,90 @@ class View:
         labels: Class of every pixel, int64 (batch, height, width).
         weights: Weight of every pixel, float32 (batch, height, width); None means 1.
         detail: What HRDA looks at in detail; None for the other networks.
-        rebuilder_mask: The Rebuilder's mask if this view's features are rebuilt, bool (batch, rows, columns).
+        rebuilder_mask: The Rebuilder's mask if this view's features are rebuilt, as `draw_mask` returns it.
+        pretrained: Deepest features of the pretrained encoder, if the feature distance needs them.
     """
 
     pixel_values: Tensor
     labels: Tensor
     weights: Tensor | None = None
-    detail: Any = None
+    detail: DetailBox | None = None
     rebuilder_mask: Tensor | None = None
+    pretrained: Tensor | None = None
 
 
-def make_views(
-    names: Collection[str],
-    source_pixels: Tensor,
-    source_labels: Tensor,
-    target_pixels: Tensor | None,
-    pseudo: PseudoLabel | None,
-    choices: StepChoices,
-) -> dict[str, View]:
-    """Make the named views.
+def source_view(source: View, target: View | None, choices: StepChoices) -> View:
+    """x^s with y^s."""
+    return source
 
-    `source` is x^s with y^s; `target` the weakly augmented x^t with its pseudo-label; `mixed` the ClassMix of the
-    two, strongly augmented.
+
+def target_view(source: View, target: View, choices: StepChoices) -> View:
+    """The weakly augmented x^t with its pseudo-label."""
+    return target
+
+
+def augmented_target_view(source: View, target: View, choices: StepChoices) -> View:
+    """x^t strongly augmented, with the pseudo-label of the clean image."""
+    return replace(target, pixel_values=augment(target.pixel_values, choices.target_augmentations))
+
+
+def mixed_view(source: View, target: View, choices: StepChoices) -> View:
+    """ClassMix of source and target, strongly augmented: pixels, labels and weights are mixed alike."""
+    pasted = class_mask(source.labels, choices.pasted_classes)
+    mixed = class_mix(pasted, source.pixel_values, target.pixel_values)
+    return View(
+        pixel_values=augment(mixed, choices.mixed_augmentations),
+        labels=class_mix(pasted, source.labels, target.labels),
+        weights=None if target.weights is None else target.weights.masked_fill(pasted, 1.0),
+    )
+
+
+def masked_view(source: View, target: View, choices: StepChoices) -> View:
+    """x^t, augmented, with patches hidden (MIC)."""
+    images = augment(target.pixel_values, choices.masked_augmentations)
+    return replace(target, pixel_values=hide_patches(images, choices.visible_patches))
+
+
+def masked_pair_view(source: View, target: View, choices: StepChoices) -> View:
+    """The first source and the first target image, not augmented, with patches hidden (MIC's mode `separate`)."""
+    images = torch.cat([source.pixel_values[:1], target.pixel_values[:1]])
+    weights = None
+    if target.weights is not None:
+        weights = torch.cat([torch.ones_like(target.weights[:1]), target.weights[:1]])
+    return View(
+        pixel_values=hide_patches(images, choices.visible_patches),
+        labels=torch.cat([source.labels[:1], target.labels[:1]]),
+        weights=weights,
+    )
+
+
+VIEWS: dict[str, Callable[[View, View, StepChoices], View]] = {
+    "source": source_view,
+    "target": target_view,
+    "augmented_target": augmented_target_view,
+    "mixed": mixed_view,
+    "masked": masked_view,
+    "masked_pair": masked_pair_view,
+}
+
+
+def make_views(names: tuple[str, ...], source: View, target: View | None, choices: StepChoices) -> dict[str, View]:
+    """Make the named views from the source and the target batch and the step's choices.
 
     Args:
-        names: Which views to make.
-        source_pixels: Normalised images, (batch, 3, height, width).
-        source_labels: int64 (batch, height, width).
-        target_pixels: As `source_pixels`; None if only the source view is made.
-        pseudo: The teacher's labels and weights of the target; None likewise.
-        choices: The step's random choices.
+        names: Keys of `VIEWS`.
+        source: Normalised source images with their labels.
+        target: Normalised target images with pseudo-labels and weights; None if `names` is the source alone.
+        choices: The step's random choices; what concerns a view is given to it here.
     """
-
-    def view(name: str, pixels: Tensor, labels: Tensor, weights: Tensor | None) -> View:
+    views = {}
+    for name in names:
+        view = VIEWS[name](source, source if target is None else target, choices)
         mask = choices.rebuilder_masks.get(name)
-        mask = None if mask is None else mask.to(pixels.device, non_blocking=True)
-        return View(pixels, labels, weights, choices.details.get(name), mask)
-
-    views = {"source": view("source", source_pixels, source_labels, None)}
-    if target_pixels is not None and pseudo is not None:
-        views["target"] = view("target", target_pixels, pseudo.labels, pseudo.weights)
-        if "mixed" in names:
-            pasted = class_mask(source_labels, choices.pasted_classes)
-            pixels = augment(class_mix(pasted, source_pixels, target_pixels), choices.mixed_augmentations)
-            weights = pseudo.weights.masked_fill(pasted, 1.0)
-            views["mixed"] = view("mixed", pixels, class_mix(pasted, source_labels, pseudo.labels), weights)
-    return {name: views[name] for name in names}
+        device = view.pixel_values.device
+        views[name] = replace(
+            view,
+            detail=choices.details.get(name),
+            rebuilder_mask=None if mask is None else mask.to(device, non_blocking=True),
+        )
+    return views

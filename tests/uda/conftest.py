@@ -19,6 +19,7 @@ SETTINGS = {
     "eval_steps": 0,
     "dataloader_num_workers": 0,
     "use_cpu": True,
+    "backbone": "stand-in",  # not trained from scratch, as far as the arguments know
 }
 
 

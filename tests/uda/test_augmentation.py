@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mfm_hf.uda.augmentation import (
+    AugmentationConfig,
     ColorJitter,
     StrongAugmentation,
     augment,
@@ -47,7 +48,7 @@ def test_nothing_drawn_nothing_changed():
 def test_gates_are_drawn_for_the_batch_and_factors_for_the_image():
     jittered, blurred = 0, 0
     for seed in range(400):
-        first, second = draw_strong_augmentations(2, torch.Generator().manual_seed(seed), 0.2, 0.8, 0.5)
+        first, second = draw_strong_augmentations(2, AugmentationConfig(), torch.Generator().manual_seed(seed))
         assert (first.color_jitter is None) == (second.color_jitter is None)
         assert (first.blur_sigma is None) == (second.blur_sigma is None)
         jittered += first.color_jitter is not None
@@ -63,3 +64,13 @@ def test_gates_are_drawn_for_the_batch_and_factors_for_the_image():
             assert 0.15 <= min(first.blur_sigma, second.blur_sigma) <= max(first.blur_sigma, second.blur_sigma) <= 1.15
     assert jittered / 400 == pytest.approx(0.8, abs=0.08)
     assert blurred / 400 == pytest.approx(0.5, abs=0.1)
+
+
+def test_mic_shares_the_order_and_the_blur():
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        first, second = draw_strong_augmentations(2, AugmentationConfig(), generator, shared=True)
+        assert first.blur_sigma == second.blur_sigma
+        if first.color_jitter is not None:
+            assert first.color_jitter.order == second.color_jitter.order
+            assert first.color_jitter.hue != second.color_jitter.hue

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSemanticSegmentation
 
 from mfm_hf.uda.choices import draw_choices
+from mfm_hf.uda.class_mix import class_mask
 from mfm_hf.uda.trainer import UdaTrainer
 from tests.tiny_models import MODELS
 
@@ -127,7 +128,7 @@ def test_a_run(recipe, make_trainer, tmp_path):
     )
     assert results["best"]["step"] in (2, 4)
     lines = [json.loads(line) for line in (output_dir / "log.jsonl").read_text().splitlines()]
-    losses = {"loss/source", "loss/mfm"} | ({"loss/mixed"} if recipe == "dacs" else set())
+    losses = {"loss/source"} | ({"loss/mixed", "loss/mfm"} if recipe == "dacs" else {"loss/mfm_source"})
     assert {key for line in lines for key in line if key.startswith("loss/")} == losses
     exported = AutoModelForSemanticSegmentation.from_pretrained(output_dir)
     assert exported.config.id2label[0] == "road"
@@ -194,3 +195,82 @@ def test_a_recipe_that_adapts_needs_a_target(make_trainer):
     trainer = make_trainer()
     with pytest.raises(ValueError, match="target domain"):
         UdaTrainer(trainer.student, trainer.args, trainer.source)
+
+
+def parameters_with_gradient(trainer, part):
+    return [parameter for parameter in part.parameters() if parameter.grad is not None and parameter.grad.any()]
+
+
+@pytest.mark.parametrize("model", ["segformer", "hrda"])
+@pytest.mark.parametrize(("gradient", "encoder", "decoder"), [("both", 1, 1), ("encoder", 1, 0), ("decoder", 0, 1)])
+def test_where_the_gradient_of_mfm_goes(model, gradient, encoder, decoder, make_trainer):
+    trainer = make_trainer(model, mfm=True, mfm_gradient=gradient, crop_size=[64, 64], mfm_view="source")
+    adaptation = trainer.adaptation
+    views = adaptation.make_views(*batches(trainer), adaptation_choices(trainer))
+    losses = adaptation.module({"source": views["source"]}, ["mfm_source"])
+    losses["mfm_source"].backward()
+    student = trainer.student
+    assert bool(parameters_with_gradient(trainer, student.encoder)) == bool(encoder)
+    assert bool(parameters_with_gradient(trainer, student.decoders[0])) == bool(decoder)
+    assert parameters_with_gradient(trainer, student.rebuilder)
+    assert all(parameter.requires_grad for parameter in student.parameters())
+
+
+def adaptation_choices(trainer):
+    labels = batches(trainer)[0]["labels"]
+    return draw_choices(trainer.recipe, trainer.student, labels, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("flags", "losses"),
+    [
+        ({"mfm_view": "both"}, ["source", "mixed", "mfm_source", "mfm"]),
+        ({"mfm_augmented": True}, ["source", "mixed", "mfm"]),
+        ({"mfm_start_step": 1}, ["source", "mixed"]),
+        ({"recipe": "mic", "feature_distance_weight": 0.0}, ["source", "mixed", "masked", "mfm"]),
+        ({"recipe": "mic", "masked_pair": True}, ["source", "feature_distance", "mixed", "masked_pair", "mfm"]),
+        ({"recipe": "daformer"}, ["source", "feature_distance", "mixed", "mfm"]),
+    ],
+)
+@pytest.mark.parametrize("encode", ["views_together", "one_by_one"])
+def test_which_losses_there_are(flags, losses, encode, make_trainer):
+    trainer = make_trainer(mfm=True, encode=encode, crop_size=[64, 64], **flags)
+    assert sorted(trainer.training_step(*batches(trainer))) == sorted(losses)
+
+
+def test_what_mfm_does_to_batch_norm(make_trainer):
+    statistics = {}
+    for mode in ("update", "batch_no_update", "running"):
+        trainer = make_trainer(mfm=True, mfm_batch_norm=mode)
+        trainer.training_step(*batches(trainer))
+        statistics[mode] = trainer.student.decode_head.batch_norm.num_batches_tracked.item()
+    assert statistics == {"update": 3, "batch_no_update": 2, "running": 2}
+
+
+def test_valid_pixels_alone_can_be_averaged(make_trainer):
+    losses = {}
+    for average in ("all", "valid"):
+        trainer = make_trainer(recipe="source_only", loss_average=average)
+        source, _ = batches(trainer)
+        source["labels"][:, :16] = 255  # half of the crop
+        losses[average] = trainer.training_step(source, None)["source"]
+    torch.testing.assert_close(losses["valid"], 2 * losses["all"])
+
+
+def test_margins_and_rows_reach_the_weights(make_trainer):
+    trainer = make_trainer(pseudo_label_ignore_rows=[4, 2], pseudo_label_threshold=0.0)
+    source, target = batches(trainer)
+    target["valid"] = torch.ones(2, 32, 48, dtype=torch.bool)
+    target["valid"][:, :, :5] = False
+    weights = trainer.adaptation.make_views(source, target, adaptation_choices(trainer))["mixed"].weights
+    pasted = class_mask(source["labels"], adaptation_choices(trainer).pasted_classes)
+    inside = target["valid"].clone()
+    inside[:, :4], inside[:, -2:] = False, False
+    assert torch.equal(weights.bool(), pasted | inside)
+
+
+def test_streams_carry_the_margins(make_trainer):
+    trainer = make_trainer(pseudo_label_margins=[10, 0, 0, 0])
+    stream = trainer._stream(trainer.target, "target", {"target": 0})
+    assert next(stream)["valid"].dtype == torch.bool
+    stream.close()
