@@ -64,10 +64,23 @@ class AdaptationStep:
         top, bottom = args.pseudo_label_ignore_rows or (0, 0)
         self.ignored_rows = (top, bottom)
         self.number = 0
-        self.choices = StepChoices()  # of the last step, for the log
+        # Of the last step, for the log:
+        self.choices = StepChoices()
+        self.views: dict[str, View] = {}
+        self.gradient_norms: dict[str, float] = {}
+        self.confidence = torch.zeros(())
 
-    def __call__(self, source: Batch, target: Batch | None, choices: StepChoices | None = None) -> dict[str, Tensor]:
-        """Do the step; see `UdaTrainer.training_step`."""
+    def __call__(
+        self, source: Batch, target: Batch | None, choices: StepChoices | None = None, measure: bool = False
+    ) -> dict[str, Tensor]:
+        """Do the step; see `UdaTrainer.training_step`.
+
+        Args:
+            source: A batch of the source.
+            target: A batch of the target, or None.
+            choices: The random choices, or None to draw them.
+            measure: Whether to note the gradient norm of each term in `gradient_norms`.
+        """
         if choices is None:
             generator = torch.Generator().manual_seed(self._seed_for("choices"))
             choices = draw_choices(self.recipe, self.student, source["labels"], generator)
@@ -79,7 +92,8 @@ class AdaptationStep:
         self.optimizer.zero_grad()
         if self.teacher is not None:
             self.teacher.update(self.student, self.number)
-        losses = self._backward(self.make_views(source, target, choices))
+        self.views = self.make_views(source, target, choices)
+        losses = self._backward(self.views, measure)
         self.optimizer.step()
         self.number += 1
         return losses
@@ -99,13 +113,14 @@ class AdaptationStep:
         with self.accelerator.autocast():
             logits = teacher(pixels)
         pseudo = pseudo_label(logits, pixels.shape[-2:], self.recipe.pseudo_label_threshold)
+        self.confidence = pseudo.weights[0, 0, 0]  # the same at every pixel, until borders are ignored
         valid = self._to_device(target["valid"]) if "valid" in target else None
         return View(pixels, *ignore_borders(pseudo, self.ignored_rows, valid))
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.accelerator.device, non_blocking=True)
 
-    def _backward(self, views: dict[str, View]) -> dict[str, Tensor]:
+    def _backward(self, views: dict[str, View], measure: bool) -> dict[str, Tensor]:
         """Compute the losses and their gradients, all views at once or, to save memory, one after another."""
         active = [term for term in self.recipe.objectives if self.number >= term.start_step]
         weights = {term.name: term.weight for term in active}
@@ -116,9 +131,19 @@ class AdaptationStep:
             is_last = index == len(passes) - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.module):
                 part_losses = self.module(part, weights)
+                if measure:
+                    self.gradient_norms |= {
+                        name: weights[name] * self._gradient_norm(loss) for name, loss in part_losses.items()
+                    }
                 self.accelerator.backward(sum(weights[name] * loss for name, loss in part_losses.items()))
             losses.update({name: loss.detach() for name, loss in part_losses.items()})
         return losses
+
+    def _gradient_norm(self, loss: Tensor) -> float:
+        parameters = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        norms = [gradient.norm() for gradient in gradients if gradient is not None]
+        return torch.stack(norms).norm().item()
 
     def _seed_for(self, purpose: str) -> int:
         """Return a seed for one purpose at this step on this process, so that no random state need be saved."""
@@ -126,10 +151,12 @@ class AdaptationStep:
         return int(np.random.SeedSequence(words).generate_state(1)[0])
 
     def state_of_training(self) -> dict[str, float]:
-        """Return what is logged beside the losses: learning rates, the teacher's alpha, realised mask ratios."""
+        """Return what is logged beside the losses: rates, the teacher's alpha and confidence, realised mask ratios."""
         state = {f"learning_rate/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
         if self.teacher is not None:
             state["teacher_alpha"] = self.teacher.alpha_at(self.number)
+            state["pseudo_label_confidence"] = self.confidence.item()
+        state |= {f"gradient_norm/{name}": norm for name, norm in self.gradient_norms.items()}
         for view, mask in self.choices.rebuilder_masks.items():
             ratios = self.student.mask_ratios(mask, *self.recipe.crop_size)
             state |= {f"mask_ratio/{view}_{stage}": ratio for stage, ratio in ratios.items()}

@@ -12,7 +12,7 @@ RESULTS_FILE = "results.json"
 LOG_FILE = "log.jsonl"
 _OF_A_RUN = (
     RESULTS_FILE, LOG_FILE, "training_args.json", "config.json", "preprocessor_config.json",
-    "*.safetensors", "*.safetensors.index.json", "checkpoint-*", ".checkpoint-*.partial",
+    "*.safetensors", "*.safetensors.index.json", "pictures", "checkpoint-*", ".checkpoint-*.partial",
 )  # fmt: skip
 
 

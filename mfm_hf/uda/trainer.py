@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import TensorBoardTracker, WandBTracker
 from torch import Tensor
 
 from mfm_hf.data.class_statistics import collect_class_statistics
@@ -25,6 +27,8 @@ from mfm_hf.uda import checkpoint as checkpoints
 from mfm_hf.uda import run_folder
 from mfm_hf.uda.adaptation_step import AdaptationStep, Batch
 from mfm_hf.uda.choices import StepChoices
+from mfm_hf.uda.collapse import CollapseWatch
+from mfm_hf.uda.pictures import draw_views
 from mfm_hf.uda.recipes import Recipe
 from mfm_hf.uda.resolution import resolve_recipe
 from mfm_hf.uda.run_log import RunLog
@@ -69,6 +73,7 @@ class UdaTrainer:
         self.student = model
         self.adaptation = AdaptationStep(model, self.recipe, args, self.accelerator)
         self.best: dict[str, float] | None = None
+        self.collapse_watch = CollapseWatch()
 
     @property
     def step(self) -> int:
@@ -131,10 +136,11 @@ class UdaTrainer:
         while self.step < last:
             source = next(source_stream)
             target = None if target_stream is None else next(target_stream)
-            log.add(self.training_step(source, target))
+            logs = (self.step + 1) % args.logging_steps == 0 or self.step + 1 == last
+            log.add(self.adaptation(source, target, measure=args.log_gradient_norms and logs))
             evaluates = bool(args.eval_steps) and self.step % args.eval_steps == 0 and self.step < last
             saves = bool(args.save_steps) and self.step % args.save_steps == 0
-            if self.step % args.logging_steps == 0 or self.step == last or evaluates or saves:
+            if logs or evaluates or saves:
                 log.flush(self.step, self.adaptation.state_of_training())
             if evaluates and self.eval_domain is not None:
                 self._log_evaluation(log, self.evaluate())
@@ -143,6 +149,9 @@ class UdaTrainer:
                 if target_stream is not None:
                     positions["target"] = target_stream.position
                 self.save_checkpoint(positions)
+            if args.picture_steps and self.step % args.picture_steps == 0:
+                self._draw_views()
+                log.restart_clock()
             if evaluates or saves:
                 log.restart_clock()
 
@@ -164,8 +173,22 @@ class UdaTrainer:
     def _log_evaluation(self, log: RunLog, scores: Mapping[str, Any]) -> None:
         log.write(self.step, {"eval/mean_iou": scores["mean_iou"], "eval/overall_accuracy": scores["overall_accuracy"]})
         log.bar.write(f"step {self.step}: mean IoU on {self.args.eval or self.args.target} {scores['mean_iou']:.4f}")
+        for line in self.collapse_watch.update(scores["per_class_iou"]):
+            log.bar.write(f"warning: {line}")
         if self.best is None or scores["mean_iou"] > self.best["mean_iou"]:
             self.best = {"mean_iou": scores["mean_iou"], "step": self.step}
+
+    def _draw_views(self) -> None:
+        """Draw the views of the last step into a file, and to the trackers that take images."""
+        if not self.accelerator.is_main_process:
+            return
+        picture = draw_views(self.adaptation.views, self.student.to_inference(), self.source.classes)
+        folder = self.output_dir / "pictures"
+        folder.mkdir(exist_ok=True)
+        picture.save(folder / f"step-{self.step}.png")
+        for tracker in self.accelerator.trackers:
+            if isinstance(tracker, (TensorBoardTracker, WandBTracker)):
+                tracker.log_images({"views": np.asarray(picture)[None]}, step=self.step)
 
     def _finish(self, log: RunLog) -> dict[str, Any]:
         """Export first, so that nothing that comes after can lose the network; then measure and write the results."""

@@ -131,6 +131,8 @@ class UdaTrainingArguments:
     final_evaluation: bool = option(True, "Evaluate the final network, which is the one that results.json reports.")
     per_device_eval_batch_size: int = option(1, "Images per evaluation batch.")
     logging_steps: int = option(50, "Steps between log lines.")
+    log_gradient_norms: bool = option(False, "Log the gradient norm of each loss term; costs a backward pass per term.")
+    picture_steps: int = option(0, "Steps between pictures of the views, in output_dir/pictures; 0 draws none.")
     dataloader_num_workers: int = option(2, "Processes that decode images, for each of source and target.")
     use_cpu: bool = option(False, "Train on the CPU even where there is a GPU.")
     report_to: list[str] | None = option(None, "Trackers, e.g. tensorboard wandb trackio. Default: none.")

@@ -274,3 +274,22 @@ def test_streams_carry_the_margins(make_trainer):
     stream = trainer._stream(trainer.target, "target", {"target": 0})
     assert next(stream)["valid"].dtype == torch.bool
     stream.close()
+
+
+def test_the_log_explains_the_run(make_trainer, tmp_path):
+    make_trainer(mfm=True, log_gradient_norms=True, picture_steps=2).train()
+    line = json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[0])
+    assert {"loss/source", "loss/mixed", "loss/mfm", "teacher_alpha", "pseudo_label_confidence"} <= line.keys()
+    assert {"gradient_norm/source", "gradient_norm/mixed", "gradient_norm/mfm"} <= line.keys()
+    assert {"learning_rate/encoder", "learning_rate/decoder", "learning_rate/rebuilder"} <= line.keys()
+    assert {f"mask_ratio/target_stage_{stage}" for stage in range(1, 5)} <= line.keys()
+    assert sorted(path.name for path in (tmp_path / "run/pictures").iterdir()) == ["step-2.png", "step-4.png"]
+
+
+def test_measuring_gradients_does_not_change_them(make_trainer):
+    outcomes = []
+    for measure in (False, True):
+        trainer = make_trainer(mfm=True)
+        trainer.adaptation(*batches(trainer), measure=measure)
+        outcomes.append(weights(trainer))
+    assert_same(*outcomes)

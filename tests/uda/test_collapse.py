@@ -1,0 +1,9 @@
+from mfm_hf.uda.collapse import CollapseWatch
+
+
+def test_a_class_that_was_learned_and_is_lost_is_named():
+    watch = CollapseWatch()
+    assert watch.update({"train": 0.5, "road": 0.9, "rider": 0.05, "bus": None}) == []
+    (line,) = watch.update({"train": 0.01, "road": 0.8, "rider": 0.0, "bus": None})
+    assert "'train'" in line
+    assert "0.500" in line
