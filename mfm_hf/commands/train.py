@@ -62,7 +62,7 @@ def build_trainer(args: UdaTrainingArguments) -> UdaTrainer:
 
     from mfm_hf.data.domain import check_crop, check_domain, load_domain
     from mfm_hf.uda import run_folder
-    from mfm_hf.uda.resolution import resolve_recipe, without_what_cannot_be
+    from mfm_hf.uda.resolution import fit_to_classes, resolve_recipe
     from mfm_hf.uda.trainer import UdaTrainer
 
     recipe = resolve_recipe(args)
@@ -70,8 +70,9 @@ def build_trainer(args: UdaTrainingArguments) -> UdaTrainer:
     source = load_domain(args.source, "source", args.ignore_index)
     target = load_domain(args.target, "target", args.ignore_index)
     eval_domain = open_eval_domain(args)
-    recipe, lines = without_what_cannot_be(recipe, source.classes.label2id, args.from_scratch)
-    print(*lines, sep="\n", end="\n" if lines else "")
+    recipe = fit_to_classes(recipe, source.classes.label2id)
+    for note in recipe.notes:
+        print(note)
     for domain in (source, target) if recipe.uses_target else (source,):
         check_crop(domain, recipe.crop_size)
     check_domain(source, max_bad_samples=args.max_bad_samples or 0)

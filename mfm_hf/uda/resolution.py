@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -36,6 +37,10 @@ def resolve_recipe(args: UdaTrainingArguments) -> Recipe:
     if recipe.name == "hrda" and args.model not in (None, "hrda"):
         raise ValueError(f"--recipe hrda looks at two scales: use --model hrda --hrda_base {args.model}")
     changes["objectives"] = tuple(replace(term, average=args.loss_average) for term in _objectives(args, recipe))
+    if recipe.uses_feature_distance and args.from_scratch:
+        changes["notes"] = (
+            "feature distance is off: it compares with a pretrained encoder, and this one is untrained",
+        )
     return replace(recipe, **changes)
 
 
@@ -83,30 +88,20 @@ def resolve_rebuilder(args: UdaTrainingArguments) -> RebuilderConfig | None:
     return replace(base, dim=args.mfm_dim, grid_size=grid, mask_ratio=args.mfm_ratio, num_blocks=args.mfm_blocks)
 
 
-def without_what_cannot_be(recipe: Recipe, label2id: dict[str, int], from_scratch: bool) -> tuple[Recipe, list[str]]:
-    """Return the recipe without the terms that have nothing to work on, and a line about each.
-
-    Args:
-        recipe: The resolved recipe.
-        label2id: The classes of the source.
-        from_scratch: Whether the encoder is untrained; such a recipe has lost its feature distance already.
-    """
-    lines = []
-    if from_scratch and RECIPES[recipe.name].uses_feature_distance:
-        lines.append("feature distance is off: it compares with a pretrained encoder, and this one is untrained")
-    terms = []
-    for term in recipe.objectives:
-        if isinstance(term, FeatureDistance) and not thing_ids(label2id, term.classes):
-            lines.append(f"feature distance is off: no class is one of {', '.join(term.classes)}")
-        else:
-            terms.append(term)
-    return replace(recipe, objectives=tuple(terms)), lines
+def fit_to_classes(recipe: Recipe, label2id: Mapping[str, int]) -> Recipe:
+    """Return the recipe without the terms that the classes of the source leave nothing to work on; notes say which."""
+    lost = {
+        term: f"feature distance is off: none of the classes is one of {', '.join(term.classes)}"
+        for term in recipe.objectives
+        if isinstance(term, FeatureDistance) and not thing_ids(label2id, term.classes)
+    }
+    objectives = tuple(term for term in recipe.objectives if term not in lost)
+    return replace(recipe, objectives=objectives, notes=(*recipe.notes, *lost.values()))
 
 
 def describe(recipe: Recipe, args: UdaTrainingArguments) -> str:
     """Write the resolved configuration as YAML, each objective in a block of its own."""
-    numbers = {name: value for name, value in asdict(recipe).items() if name != "objectives"}
-    numbers["crop_size"] = list(recipe.crop_size)
+    numbers = {name: _plain(value) for name, value in asdict(recipe).items() if name != "objectives"}
     objectives = {
         term.name: {"objective": type(term).__name__, **{k: _plain(v) for k, v in asdict(term).items()}}
         for term in recipe.objectives

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import TensorBoardTracker, WandBTracker
+from accelerate.utils import DistributedDataParallelKwargs, broadcast
 from torch import Tensor
 
 from mfm_hf.data.class_statistics import collect_class_statistics
@@ -163,6 +164,8 @@ class UdaTrainer:
         """
         if self.eval_domain is None:
             raise ValueError("this trainer has no evaluation domain: give it eval_domain")
+        for buffer in self.student.buffers():  # BatchNorm's statistics: each process has seen other images
+            broadcast(buffer)
         return evaluate_model(
             self.student.to_inference(),
             self.eval_domain,
@@ -172,7 +175,10 @@ class UdaTrainer:
 
     def _log_evaluation(self, log: RunLog, scores: Mapping[str, Any]) -> None:
         log.write(self.step, {"eval/mean_iou": scores["mean_iou"], "eval/overall_accuracy": scores["overall_accuracy"]})
-        log.bar.write(f"step {self.step}: mean IoU on {self.args.eval or self.args.target} {scores['mean_iou']:.4f}")
+        if self.accelerator.is_main_process:
+            log.bar.write(
+                f"step {self.step}: mean IoU on {self.args.eval or self.args.target} {scores['mean_iou']:.4f}"
+            )
         for line in self.collapse_watch.update(scores["per_class_iou"]):
             log.bar.write(f"warning: {line}")
         if self.best is None or scores["mean_iou"] > self.best["mean_iou"]:
@@ -204,6 +210,8 @@ class UdaTrainer:
             "best": self.best,
             "recipe": self.recipe.name,
             "mfm": bool(self.recipe.rebuilt_views),
+            "objectives": [term.name for term in self.recipe.objectives],
+            "notes": list(self.recipe.notes),
             "model": type(self.student).inference_class.__name__,
             "steps": self.step,
             "seed": self.args.seed,
@@ -312,7 +320,10 @@ class UdaTrainer:
 
 def make_accelerator(args: UdaTrainingArguments) -> Accelerator:
     """Make the accelerator that the arguments ask for."""
+    # The last pass of a step may then miss the Rebuilder, the encoder or the decoder, whose gradients DDP waits for.
+    misses_some = args.mfm and (args.mfm_view == "source" or args.mfm_gradient != "both" or args.mfm_start_step > 0)
     return Accelerator(
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=misses_some)],
         mixed_precision=args.mixed_precision,
         cpu=args.use_cpu,
         log_with=args.report_to,
