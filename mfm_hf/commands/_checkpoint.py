@@ -36,9 +36,17 @@ def load_model(name: str, device: str | None) -> PreTrainedModel:
 
 
 def load_image_processor(name: str) -> BaseImageProcessor | None:
-    """Load the image processor of a checkpoint, or return None where it has none."""
+    """Load the image processor of a checkpoint, or return None where it has none.
+
+    Raises:
+        ValueError: If this version of `transformers` makes image processors only with torchvision, and it is missing.
+    """
     try:
         return AutoImageProcessor.from_pretrained(name)
+    except ImportError as error:
+        raise ValueError(
+            "the image processors of transformers before 5.22 need torchvision: install it, or a newer transformers"
+        ) from error
     except (OSError, ValueError):
         return None
 

@@ -39,7 +39,7 @@ class ConfigArgumentParser(HfArgumentParser):
         """Return the dataclass that the arguments make, those of `--config` among them.
 
         Raises:
-            ValueError: If there is no such option, the file is not a mapping of options, or a value is out of its range.
+            ValueError: If an option does not exist, a value is out of its range, or the file is no mapping of options.
             OSError: If the file cannot be read.
             SystemExit: If argparse refuses an argument; its message says which.
         """

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from mfm_hf.data.classes import CITYSCAPES
-from mfm_hf.hub.image_processor import default_image_processor
+from mfm_hf.hub.image_processor import save_image_processor
 from mfm_hf.hub.reference.checkpoint import CheckpointError, Weights, read_checkpoint
 from mfm_hf.hub.reference.detection import detect_network
 from mfm_hf.hub.reference.names import HeadLayout, name_table
@@ -138,7 +138,7 @@ def _save(model: PreTrainedModel, tensors: dict[str, Tensor], folder: Path) -> N
     with tempfile.TemporaryDirectory(dir=folder.parent) as workplace:
         complete = Path(workplace) / "complete"
         model.save_pretrained(complete, state_dict=tensors)
-        default_image_processor().save_pretrained(complete)
+        save_image_processor(complete)
         if folder.exists():  # empty
             folder.rmdir()
         complete.rename(folder)

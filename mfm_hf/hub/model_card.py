@@ -27,7 +27,7 @@ _NO_RECIPE = (
     "source", "target", "eval", "recipe", "mfm", "model", "backbone", "pretrained_backbone", "model_name_or_path",
     "seed", "max_steps", "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_steps",
     "save_total_limit", "eval_steps", "per_device_eval_batch_size", "logging_steps", "dataloader_num_workers",
-    "use_cpu", "report_to", "push_to_hub", "hub_model_id",
+    "use_cpu", "report_to", "push_to_hub", "hub_model_id", "final_evaluation", "picture_steps", "log_gradient_norms",
 )  # fmt: skip
 
 
@@ -228,12 +228,12 @@ def _fact(value: str | int | float) -> str:
 
 
 def _arguments(args: Mapping[str, Any]) -> str:
-    """Return the arguments that make the recipe, as YAML."""
+    """Return the arguments that make the recipe, as YAML; what is off is left out."""
     others = ("mfm_", "rebuilder") if not args.get("mfm") else ()
     recipe = {
         name: value
         for name, value in args.items()
-        if value is not None and name not in _NO_RECIPE and not name.startswith(others)
+        if value not in (None, False) and name not in _NO_RECIPE and not name.startswith(others)
     }
     if args.get("model") != "hrda":
         recipe.pop("hrda_base", None)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+from mfm_hf.hub.image_processor import save_image_processor
 
 NAMES = ("road", "car", "sky")
 
@@ -26,7 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         label2id={name: index for index, name in enumerate(NAMES)},
     )
     SegformerForSemanticSegmentation(config).save_pretrained(folder)
-    SegformerImageProcessorPil(do_resize=False).save_pretrained(folder)
+    save_image_processor(folder)
     return folder
 
 

@@ -10,6 +10,9 @@ from PIL import Image
 from transformers import AutoConfig, SegformerImageProcessorPil, SegformerModel
 
 from mfm_hf.commands.evaluate import main
+from tests.image_processors import needs_image_processor
+
+pytestmark = needs_image_processor
 
 
 def test_scores_are_printed_and_written(

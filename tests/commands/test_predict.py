@@ -13,6 +13,9 @@ from transformers import AutoConfig, SegformerForSemanticSegmentation, Segformer
 from mfm_hf.commands._inputs import find_images
 from mfm_hf.commands.predict import main
 from mfm_hf.data.classes import CITYSCAPES
+from tests.image_processors import needs_image_processor
+
+pytestmark = needs_image_processor
 
 
 def predict(checkpoint: Path, output: Path, *inputs: Path, options: Sequence[str] = ("--device", "cpu")) -> dict:

@@ -1,3 +1,4 @@
+import json
 import os
 from dataclasses import replace
 
@@ -130,6 +131,12 @@ def test_the_statistics_of_another_state_are_not_used(folder, change):
     with pytest.raises(AssertionError, match="was read though"):
         collect_without_reading(folder, **arguments)
     assert collect(folder, **arguments).tolist() == counted_by_hand(labels_of(folder))
+
+
+def test_other_classes_are_counted_anew(folder):
+    collect(folder)
+    (folder / "classes.json").write_text(json.dumps({f"class {class_id}": class_id for class_id in range(20)}))
+    assert collect(folder).shape == (6, 20)
 
 
 def test_another_number_of_scenes_has_other_statistics():

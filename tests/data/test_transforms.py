@@ -14,6 +14,7 @@ from mfm_hf.data.transforms import (
     normalize,
     random_box,
 )
+from tests.image_processors import needs_image_processor
 
 
 def numbered_example(height=6, width=9):
@@ -169,6 +170,7 @@ def test_a_negative_margin_is_refused():
         TrainingTransform((4, 6), margins=(0, -1, 0, 0))
 
 
+@needs_image_processor
 def test_normalize_is_what_the_image_processor_does():
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     processor = SegformerImageProcessorPil(

@@ -16,6 +16,7 @@ from mfm_hf.data.classes import class_set_from_names
 from mfm_hf.data.domain import BadExampleError, Domain, Example
 from mfm_hf.evaluation.evaluator import evaluate_model
 from mfm_hf.evaluation.mean_iou import MeanIoU
+from tests.image_processors import needs_image_processor
 
 CLASSES = class_set_from_names(("road", "car", "sky"))
 SIZES = [(32, 64), (32, 64), (32, 64), (48, 40), (32, 64)]
@@ -72,6 +73,7 @@ def scores_image_by_image(model: SegformerForSemanticSegmentation) -> dict:
     return metric.compute()
 
 
+@needs_image_processor
 @pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 0), (2, 2), (8, 3)])
 def test_equals_the_image_processors_way(
     model: SegformerForSemanticSegmentation, domain: Domain, batch_size: int, num_workers: int

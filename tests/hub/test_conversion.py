@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 from transformers import (
-    AutoImageProcessor,
     AutoModelForImageClassification,
     AutoModelForSemanticSegmentation,
     PreTrainedModel,
@@ -136,10 +135,10 @@ def test_the_folder_is_complete(save: Save, tmp_path: Path) -> None:
     assert config["base_config"]["id2label"] == config["id2label"]
     assert model.config.id2label == CITYSCAPES.id2label
     assert model.config.label2id == CITYSCAPES.label2id
-    processor = AutoImageProcessor.from_pretrained(tmp_path / "new" / "out", backend="pil")
-    assert not processor.do_resize
-    assert list(processor.image_mean) == [0.485, 0.456, 0.406]
-    assert list(processor.image_std) == [0.229, 0.224, 0.225]
+    processor = json.loads((tmp_path / "new" / "out" / "preprocessor_config.json").read_text())
+    assert not processor["do_resize"]
+    assert processor["image_mean"] == [0.485, 0.456, 0.406]
+    assert processor["image_std"] == [0.229, 0.224, 0.225]
 
 
 def test_the_student_or_the_teacher_of_a_training(save: Save, tmp_path: Path) -> None:

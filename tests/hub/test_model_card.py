@@ -114,14 +114,16 @@ Arguments of `mfm-hf train`; what is not listed was left to the recipe:
 ```yaml
 ignore_index: 255
 mfm_view: target
+mfm_gradient: both
+mfm_batch_norm: update
 mfm_weight: 1.0
 mfm_ratio: 0.4
 mfm_dim: 512
 mfm_blocks: 2
 mfm_grid: [8, 16]
 rebuilder: paper
-gradient_checkpointing: false
 rebuilder_learning_rate: 6.0e-05
+loss_average: all
 mixed_precision: 'no'
 ```
 

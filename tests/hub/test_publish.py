@@ -11,10 +11,12 @@ from transformers import (
     AutoModelForSemanticSegmentation,
     SegformerForSemanticSegmentation,
 )
+from transformers.utils import IMAGE_PROCESSOR_NAME
 
-from mfm_hf.hub.image_processor import default_image_processor
+from mfm_hf.hub.image_processor import save_image_processor
 from mfm_hf.hub.publish import PublishError, publish
 from tests.hub_server import LoopbackHub
+from tests.image_processors import needs_image_processor
 from tests.tiny_models import tiny_model
 
 REPO = "lab/streets"
@@ -26,7 +28,7 @@ def run_folder(tmp_path: Path) -> Path:
     """What a training leaves: the final checkpoint among files that are nobody else's business."""
     folder = tmp_path / "run"
     tiny_model("segformer").save_pretrained(folder)
-    default_image_processor().save_pretrained(folder)
+    save_image_processor(folder)
     (folder / "results.json").write_text(json.dumps({"recipe": "dacs", "mfm": True, "mean_iou": None}))
     (folder / "training_args.json").write_text("{}")
     (folder / "log.jsonl").write_text("{}\n")
@@ -57,16 +59,18 @@ def test_inference_files_travel_and_load_again(loopback_hub: LoopbackHub, run_fo
     published, report = AutoModelForSemanticSegmentation.from_pretrained(REPO, output_loading_info=True)
     assert not any(report.values())
     assert torch.equal(published.eval()(pixels).logits, local(pixels).logits)
-    assert AutoImageProcessor.from_pretrained(REPO).to_dict() == default_image_processor().to_dict()
-    assert contents(Path(snapshot_download(REPO))).keys() >= INFERENCE_FILES
+    downloaded = contents(Path(snapshot_download(REPO)))
+    assert downloaded.keys() >= INFERENCE_FILES
+    assert downloaded[IMAGE_PROCESSOR_NAME] == (run_folder / IMAGE_PROCESSOR_NAME).read_bytes()
 
 
+@needs_image_processor
 @pytest.mark.parametrize("name", ["segformer", "daformer"])
 def test_code_on_the_card_loads_the_model(name: str, loopback_hub: LoopbackHub, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     model = tiny_model(name)
     model.save_pretrained(folder)
-    default_image_processor().save_pretrained(folder)
+    save_image_processor(folder)
     publish(folder, REPO, retry_waits=())
     card = loopback_hub.repos[REPO].files["README.md"].decode()
     code = re.search("```python\n(.*?)```", card, re.DOTALL)
@@ -74,7 +78,7 @@ def test_code_on_the_card_loads_the_model(name: str, loopback_hub: LoopbackHub, 
     names: dict[str, object] = {}
     exec(code[1], names)
     assert isinstance(names["model"], type(model).inference_class)
-    assert names["processor"].to_dict() == default_image_processor().to_dict()
+    assert names["processor"].to_dict() == AutoImageProcessor.from_pretrained(folder).to_dict()
 
 
 def test_push_to_hub_of_a_training_class_strips_the_rebuilder(loopback_hub: LoopbackHub) -> None:
@@ -104,7 +108,7 @@ def test_shards_come_and_go_in_one_commit(loopback_hub: LoopbackHub, run_folder:
     sharded = tmp_path / "sharded"
     model = tiny_model("segformer")
     model.save_pretrained(sharded, max_shard_size="50KB")
-    default_image_processor().save_pretrained(sharded)
+    save_image_processor(sharded)
     shards = {path.name for path in sharded.glob("model-*.safetensors")}
     assert len(shards) > 1
 

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 
+from mfm_hf.models.compat import enable_activation_checkpointing
 from mfm_hf.models.configuration_deeplabv2 import FOUR_BRANCHES, TWO_BRANCHES, DeepLabV2Config
 from mfm_hf.models.dilated_resnet import DilatedResNet
 from mfm_hf.models.modeling_deeplabv2 import DeepLabV2DecodeHead, DeepLabV2ForSemanticSegmentation
@@ -103,7 +104,7 @@ def test_a_fresh_encoder_keeps_the_scale_of_its_input():
 def test_recomputing_leaves_later_training_alone():
     """The trick that keeps a batch from being counted twice must undo itself."""
     model = DeepLabV2ForSemanticSegmentation(deeplabv2_config()).train()
-    model.activation_checkpointing_enable()
+    enable_activation_checkpointing(model)
     model(images(), labels=labels()).loss.backward()
     norm = model.resnet.encoder.stages[3].layers[0].layer[0].normalization
     assert norm.num_batches_tracked == 1

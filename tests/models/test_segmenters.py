@@ -18,6 +18,9 @@ from transformers import (
     set_seed,
 )
 
+from mfm_hf.models.compat import enable_activation_checkpointing
+from tests.image_processors import needs_image_processor
+
 
 @pytest.fixture(params=SEGMENTERS)
 def segmenter(request: pytest.FixtureRequest) -> Segmenter:
@@ -123,7 +126,7 @@ def test_activation_checkpointing_changes_neither_gradients_nor_statistics(segme
         set_seed(0)
         model = segmenter.build().train()
         if checkpointing:
-            model.activation_checkpointing_enable()
+            enable_activation_checkpointing(model)
         model(images(), labels=labels()).loss.backward()
         gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
         return {**gradients, **dict(model.named_buffers())}
@@ -138,7 +141,7 @@ def test_activation_checkpointing_computes_again(model: PreTrainedModel) -> None
     for layer in model.base_model.modules():
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_pre_hook(lambda *_: calls.append(None))
-    model.train().activation_checkpointing_enable()
+    enable_activation_checkpointing(model.train())
     loss = model(images(), labels=labels()).loss
     forward_calls = len(calls)
     loss.backward()
@@ -155,6 +158,7 @@ def test_attention_implementations_agree(model: PreTrainedModel, segmenter: Segm
     assert_close(logits_of(model, images()), fused)
 
 
+@needs_image_processor
 def test_pipeline_returns_masks_of_the_images_size(model: PreTrainedModel) -> None:
     segment = pipeline("image-segmentation", model=model, image_processor=SegformerImageProcessorPil(do_resize=False))
     segments = segment(Image.effect_noise((90, 70), 90).convert("RGB"))

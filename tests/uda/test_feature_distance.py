@@ -1,9 +1,9 @@
 import pytest
 import torch
-from tests.golden_files import golden
-from tests.tiny_models import tiny_model
 
 from mfm_hf.uda.feature_distance import PretrainedFeatures, feature_distance, majority_labels, thing_ids
+from tests.golden_files import golden
+from tests.tiny_models import tiny_model
 
 
 def test_equals_the_reference():

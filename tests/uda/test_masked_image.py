@@ -1,8 +1,8 @@
 import pytest
 import torch
-from tests.golden_files import golden
 
 from mfm_hf.uda.masked_image import draw_patch_mask, hide_patches
+from tests.golden_files import golden
 
 MANIFEST, RECORDED = golden("algo_mic_mask")
 
