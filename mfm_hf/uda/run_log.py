@@ -83,6 +83,7 @@ class RunLog:
             with self.path.open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
 
-    def close(self) -> None:
-        """End the progress bar."""
-        self.bar.close()
+    def say(self, line: str) -> None:
+        """Print a line above the progress bar, from the main process."""
+        if self.accelerator.is_main_process:
+            self.bar.write(line)

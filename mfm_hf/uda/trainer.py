@@ -102,58 +102,60 @@ class UdaTrainer:
             FileExistsError: If the output folder holds another run.
             BadExampleError: If the data holds more bad samples than allowed.
         """
-        resume = self.args.resume_from_checkpoint
-        folder = None if resume is None else checkpoints.find_checkpoint(resume, self.output_dir)
-        self._claim_output_dir(resume is not None)
-        positions = {"source": 0, "target": 0} if folder is None else self.load_checkpoint(folder)
-        source_stream = self._stream(self.source, "source", positions)
-        target_stream = None
+        args = self.args
+        if self.accelerator.is_main_process:
+            resumes = args.resume_from_checkpoint is not None
+            run_folder.check(self.output_dir, resume=resumes, overwrite=args.overwrite_output_dir)
+        positions = {"source": 0, "target": 0}
+        if args.resume_from_checkpoint is not None:
+            folder = checkpoints.find_checkpoint(args.resume_from_checkpoint, self.output_dir)
+            positions = self.load_checkpoint(folder)
+        streams = {"source": self._stream(self.source, "source", positions)}
         if self.recipe.uses_target and self.target is not None:
-            target_stream = self._stream(self.target, "target", positions)
-        streams = [stream for stream in (source_stream, target_stream) if stream is not None]
-        num_processes = self.accelerator.num_processes
-        images_per_step = len(streams) * self.recipe.per_device_train_batch_size * num_processes
-        log = RunLog(self.accelerator, self.output_dir, self.step, self.recipe.max_steps, images_per_step)
+            streams["target"] = self._stream(self.target, "target", positions)
         try:
-            self._loop(source_stream, target_stream, log)
+            log = self._start_run(len(streams))
+            with log.bar:
+                self._loop(streams, log)
         finally:
-            log.close()
-            for stream in streams:
+            for stream in streams.values():
                 stream.close()
         return self._finish(log)
 
-    def _claim_output_dir(self, resume: bool) -> None:
-        args = self.args
+    def _start_run(self, num_streams: int) -> RunLog:
+        """Make the output folder this run's own. All that can be refused has been by now."""
+        args, num_processes = self.args, self.accelerator.num_processes
         if self.accelerator.is_main_process:
-            run_folder.check(self.output_dir, resume=resume, overwrite=args.overwrite_output_dir)
-            if not resume:
+            if args.resume_from_checkpoint is None:
                 run_folder.clear(self.output_dir)
             write_json(self.output_dir / "training_args.json", dataclasses.asdict(args))
         self.accelerator.wait_for_everyone()
         self.accelerator.init_trackers("mfm_hf", config=flat_config(args))
+        images_per_step = num_streams * self.recipe.per_device_train_batch_size * num_processes
+        return RunLog(self.accelerator, self.output_dir, self.step, self.recipe.max_steps, images_per_step)
 
-    def _loop(self, source_stream: TrainingStream, target_stream: TrainingStream | None, log: RunLog) -> None:
+    def _loop(self, streams: Mapping[str, TrainingStream], log: RunLog) -> None:
         args, last = self.args, self.recipe.max_steps
+
+        def due(every: int) -> bool:
+            return every > 0 and self.step % every == 0
+
         while self.step < last:
-            source = next(source_stream)
-            target = None if target_stream is None else next(target_stream)
+            batches = {role: next(stream) for role, stream in streams.items()}
             logs = (self.step + 1) % args.logging_steps == 0 or self.step + 1 == last
-            log.add(self.adaptation(source, target, measure=args.log_gradient_norms and logs))
-            evaluates = bool(args.eval_steps) and self.step % args.eval_steps == 0 and self.step < last
-            saves = bool(args.save_steps) and self.step % args.save_steps == 0
-            if logs or evaluates or saves:
+            measure = args.log_gradient_norms and logs
+            log.add(self.adaptation(batches["source"], batches.get("target"), measure=measure))
+            evaluates = due(args.eval_steps) and self.step < last and self.eval_domain is not None
+            saves, draws = due(args.save_steps), due(args.picture_steps)
+            if logs or evaluates or saves or draws:
                 log.flush(self.step, self.adaptation.state_of_training())
-            if evaluates and self.eval_domain is not None:
+            if evaluates:
                 self._log_evaluation(log, self.evaluate())
             if saves:
-                positions = {"source": source_stream.position}
-                if target_stream is not None:
-                    positions["target"] = target_stream.position
-                self.save_checkpoint(positions)
-            if args.picture_steps and self.step % args.picture_steps == 0:
+                self.save_checkpoint({role: stream.position for role, stream in streams.items()})
+            if draws:
                 self._draw_views()
-                log.restart_clock()
-            if evaluates or saves:
+            if evaluates or saves or draws:
                 log.restart_clock()
 
     def evaluate(self) -> dict[str, Any]:
@@ -176,11 +178,11 @@ class UdaTrainer:
     def _log_evaluation(self, log: RunLog, scores: Mapping[str, Any]) -> None:
         log.write(self.step, {"eval/mean_iou": scores["mean_iou"], "eval/overall_accuracy": scores["overall_accuracy"]})
         if self.accelerator.is_main_process:
-            log.bar.write(
+            log.say(
                 f"step {self.step}: mean IoU on {self.args.eval or self.args.target} {scores['mean_iou']:.4f}"
             )
         for line in self.collapse_watch.update(scores["per_class_iou"]):
-            log.bar.write(f"warning: {line}")
+            log.say(f"warning: {line}")
         if self.best is None or scores["mean_iou"] > self.best["mean_iou"]:
             self.best = {"mean_iou": scores["mean_iou"], "step": self.step}
 
