@@ -17,7 +17,8 @@ from mfm_hf.data.transforms import normalize
 from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
 from mfm_hf.models.compat import enable_activation_checkpointing
 from mfm_hf.uda import checkpoint as checkpoints
-from mfm_hf.uda.choices import StepChoices, draw_choices
+from mfm_hf.uda.choices import StepChoices
+from mfm_hf.uda.drawing import draw_choices
 from mfm_hf.uda.feature_distance import PretrainedFeatures
 from mfm_hf.uda.mean_teacher import MeanTeacher
 from mfm_hf.uda.optimization import learning_rate_factor, make_optimizer, set_learning_rates

@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSemanticSegmentation
 
-from mfm_hf.uda.choices import draw_choices
 from mfm_hf.uda.class_mix import class_mask
+from mfm_hf.uda.drawing import draw_choices
 from mfm_hf.uda.trainer import UdaTrainer
 from tests.tiny_models import MODELS
 

@@ -1,0 +1,52 @@
+"""Drawing the random choices of a training step, all in one place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
+from mfm_hf.uda.augmentation import draw_strong_augmentations
+from mfm_hf.uda.choices import StepChoices
+from mfm_hf.uda.class_mix import draw_classes
+from mfm_hf.uda.masked_image import draw_patch_mask
+from mfm_hf.uda.recipes import Recipe
+
+
+def draw_choices(
+    recipe: Recipe, student: DomainAdaptationModel, source_labels: Tensor, generator: torch.Generator
+) -> StepChoices:
+    """Draw the choices of a step.
+
+    What Masked Feature Modeling needs is drawn last, so that the other choices are the same with and without it.
+
+    Args:
+        recipe: Decides which views there are and how they are augmented.
+        student: The network that is trained.
+        source_labels: int64 (batch, height, width), on the CPU.
+        generator: Source of randomness.
+    """
+    batch_size, height, width = source_labels.shape
+    choices, config = StepChoices(), recipe.augmentation
+    if "mixed" in recipe.views:
+        left_out = None if recipe.class_mix_ignored else recipe.ignore_index
+        choices = replace(
+            choices,
+            pasted_classes=draw_classes(source_labels, generator, recipe.class_mix_scope, left_out),
+            mixed_augmentations=draw_strong_augmentations(batch_size, config, generator),
+        )
+    if "masked" in recipe.views:
+        augmentations = draw_strong_augmentations(batch_size, config, generator, shared=True)
+        choices = replace(choices, masked_augmentations=augmentations)
+    if "masked" in recipe.views or "masked_pair" in recipe.views:
+        number = batch_size if "masked" in recipe.views else 2
+        size, ratio = recipe.patch_size, recipe.patch_mask_ratio
+        choices = replace(choices, visible_patches=draw_patch_mask(number, (height, width), size, ratio, generator))
+    choices = replace(choices, details={view: student.draw_detail(height, width, generator) for view in recipe.views})
+    if "augmented_target" in recipe.views:
+        augmentations = draw_strong_augmentations(batch_size, config, generator, shared=True)
+        choices = replace(choices, target_augmentations=augmentations)
+    masks = {view: student.draw_mask(batch_size, generator) for view in recipe.rebuilt_views}
+    return replace(choices, rebuilder_masks=masks)
