@@ -30,7 +30,7 @@ def draw_street(style: Style, split: str, index: int, height: int, width: int) -
     """Draw one street scene. The same style, split and index give the same street at every size.
 
     Args:
-        style: "game" (clean and saturated) or "real" (grey, textured, hazy and noisy).
+        style: "game" (clean and saturated) or "real" (grey, textured, noisy, in changing light).
         split: "train" or "validation"; their scenes never coincide.
         index: number of the scene within its split, from 0 to `STREETS_SPLITS[split] - 1`.
         height, width: size of the image in pixels, at least 32 each.
