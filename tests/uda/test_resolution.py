@@ -4,7 +4,7 @@ import yaml
 from mfm_hf.uda.feature_distance import THING_CLASSES
 from mfm_hf.uda.objectives import FeatureDistance, MaskedFeatureModeling
 from mfm_hf.uda.recipes import RECIPES
-from mfm_hf.uda.resolution import describe, fit_to_classes, resolve_recipe, resolve_rebuilder
+from mfm_hf.uda.resolution import describe, fit_to_classes, resolve_rebuilder, resolve_recipe
 from mfm_hf.uda.training_args import UdaTrainingArguments as Arguments
 
 THINGS = {name: index for index, name in enumerate(THING_CLASSES)}

@@ -1,18 +1,24 @@
 """Training by two processes: the ranks agree, and what they measure together is what one process measures."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import debug_launcher
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSemanticSegmentation
 
 from mfm_hf.data.domain import load_domain
 from mfm_hf.evaluation.evaluator import evaluate_model
+from mfm_hf.uda.trainer import UdaTrainer
+from mfm_hf.uda.training_args import UdaTrainingArguments
+from tests.tiny_models import tiny_model
 
+ROOT = Path(__file__).parents[2]
 # In the last three, the last pass of a step misses a part of the network.
 RUNS = {
     "together": {"encode": "views_together", "save_steps": 3},
@@ -22,20 +28,35 @@ RUNS = {
 }
 
 
-def train_all(make_trainer, root: Path) -> None:
+def train_all(domains: str, output: str) -> None:
     """Train every run in this process, one of two, and write down with which weights it ends."""
-    # What a forked process inherits is the state of the tests, and threads that do not exist in it.
-    for state in (AcceleratorState, PartialState, GradientState):
-        state._reset_state()
-    torch.set_num_threads(1)
     for name, options in RUNS.items():
-        trainer = make_trainer(mfm=True, max_steps=3, output_dir=str(root / name), **options)
+        args = UdaTrainingArguments(
+            source=f"{domains}/source",
+            target=f"{domains}/target",
+            output_dir=f"{output}/{name}",
+            mfm=True,
+            crop_size=[32, 48],
+            max_steps=3,
+            learning_rate=1e-3,
+            eval_steps=0,
+            dataloader_num_workers=0,
+            use_cpu=True,
+            **options,
+        )
+        torch.manual_seed(0)
+        source, target = load_domain(args.source, "source"), load_domain(args.target, "target")
+        trainer = UdaTrainer(tiny_model(), args, source, target, load_domain(args.target, "eval"))
         trainer.train()
-        save_file(trainer.student.state_dict(), root / f"{name}_{trainer.accelerator.process_index}.safetensors")
+        save_file(trainer.student.state_dict(), f"{output}/{name}_{trainer.accelerator.process_index}.safetensors")
 
 
-def test_ranks_end_with_one_network(make_trainer, domains, tmp_path):
-    debug_launcher(train_all, args=(make_trainer, tmp_path), num_processes=2)
+def test_ranks_end_with_one_network(domains, tmp_path):
+    # From a fresh process, as one that has used several threads cannot be forked safely.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, __file__, str(domains), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
     for name in RUNS:
         first, second = (load_file(tmp_path / f"{name}_{rank}.safetensors") for rank in (0, 1))
         for key, value in first.items():
@@ -48,3 +69,7 @@ def test_ranks_end_with_one_network(make_trainer, domains, tmp_path):
         alone = evaluate_model(exported, load_domain(str(domains / "target"), "eval"))
         assert results["per_class_iou"] == pytest.approx(alone["per_class_iou"])
     assert (tmp_path / "together/checkpoint-3/trainer_state.json").exists()
+
+
+if __name__ == "__main__":
+    debug_launcher(train_all, args=tuple(sys.argv[1:]), num_processes=2)
