@@ -19,7 +19,8 @@ from mfm_hf._version import __version__
 from mfm_hf.models.auto import register
 
 _HOMES = {
-    "mfm_hf.data.domain": ("Domain", "Example", "load_domain"),
+    "mfm_hf.data.domain": ("Domain", "Example"),
+    "mfm_hf.data.domains": ("load_domain",),
     "mfm_hf.evaluation.evaluator": ("evaluate_model",),
     "mfm_hf.evaluation.mean_iou": ("MeanIoU",),
     "mfm_hf.mfm.auto": ("AutoModelForDomainAdaptation",),

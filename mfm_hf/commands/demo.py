@@ -37,7 +37,7 @@ class Run:
     flags: tuple[str, ...]
 
 
-WARM_UP = Run("warm-up", "warm_up", ("--recipe", "source_only"))
+WARM_UP = Run("warm-up", "warm_up", ("--recipe", "source_only", "--no_final_evaluation"))
 RUNS = (
     Run("source-only", "source_only", ("--recipe", "source_only")),
     Run("DACS", "dacs", ("--recipe", "dacs")),
@@ -58,7 +58,6 @@ def main(argv: list[str] | None = None) -> None:
         record = {"config": config_flags(CONFIG), "warm_up": warm_up, "runs": results}
         write_json(args.output_dir / "results.json", record)
         draw_picture(args.output_dir, target=warm_up["target"])
-    print(f"\nall start from the warm-up on the source, with a target mean IoU of {percent(warm_up['mean_iou'])} %")
     print(f"\n{table(results)}\n\nnetworks, results.json and demo.png lie in {args.output_dir}")
 
 
@@ -95,7 +94,7 @@ def draw_picture(output_dir: Path, target: str) -> None:
     import torch
     from transformers import AutoModelForSemanticSegmentation
 
-    from mfm_hf.data.domain import load_domain
+    from mfm_hf.data.domains import load_domain
     from mfm_hf.data.transforms import normalize
     from mfm_hf.evaluation.visualization import color_map, grid
 

@@ -53,7 +53,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     # These imports take seconds; `--help` does without.
     from mfm_hf.commands._checkpoint import load_image_processor, load_model
-    from mfm_hf.data.domain import load_domain
+    from mfm_hf.data.domains import load_domain
     from mfm_hf.evaluation.evaluator import evaluate_model
 
     if args.output is not None:

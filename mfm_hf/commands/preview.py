@@ -55,7 +55,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def _preview(args: argparse.Namespace) -> None:
     # This import takes seconds; `--help` does without.
-    from mfm_hf.data.domain import load_domain
+    from mfm_hf.data.domains import load_domain
 
     if args.output.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"{args.output} is not the name of a picture: give one that ends in .png")

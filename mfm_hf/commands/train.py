@@ -60,7 +60,8 @@ def build_trainer(args: UdaTrainingArguments) -> UdaTrainer:
     """
     from accelerate.utils import set_seed
 
-    from mfm_hf.data.domain import check_crop, check_domain, load_domain
+    from mfm_hf.data.domain import check_crop, check_domain
+    from mfm_hf.data.domains import load_domain
     from mfm_hf.uda import run_folder
     from mfm_hf.uda.resolution import fit_to_classes, resolve_recipe
     from mfm_hf.uda.trainer import UdaTrainer
@@ -90,7 +91,7 @@ def build_trainer(args: UdaTrainingArguments) -> UdaTrainer:
 
 def open_eval_domain(args: UdaTrainingArguments) -> Domain | None:
     """Open the domain to evaluate on: `--eval`, or the target's validation split where it has labels."""
-    from mfm_hf.data.domain import load_domain
+    from mfm_hf.data.domains import load_domain
 
     if args.eval is not None:
         return load_domain(args.eval, "eval", args.ignore_index)

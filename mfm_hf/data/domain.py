@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 import numpy as np
 from PIL import Image
 
-from mfm_hf.data.classes import IGNORE_INDEX, ClassSet
+from mfm_hf.data.classes import ClassSet
 
-Role = Literal["source", "target", "eval"]
 Row = dict[str, Any]
-
-_ROLE_SPLITS: dict[Role, str] = {"source": "train", "target": "train", "eval": "validation"}
 
 
 class BadExampleError(ValueError):
@@ -104,37 +101,6 @@ class Domain:
             remove_columns=list(next(iter(self.rows))),
             features=datasets.Features(features),
         )
-
-
-def load_domain(name: str, role: Role, ignore_index: int = IGNORE_INDEX) -> Domain:
-    """Open the domain that a string names.
-
-    Args:
-        name: A folder (see `mfm_hf.data.folders`), or `streets:game` or `streets:real`, with an optional size
-            (`streets:game:64x128`, height x width in pixels). `#split` at the end overrides the split. An existing
-            path wins over everything else.
-        role: What the domain is for. It decides the split (`source` and `target`: train; `eval`: validation) and
-            whether labels are read: `source` and `eval` need them, `target` leaves them out even where they exist,
-            so that nothing in training can see them.
-        ignore_index: The label of pixels without a class.
-
-    Raises:
-        ValueError, FileNotFoundError: The domain does not exist or cannot serve the role. One line that says why.
-    """
-    # Imported here, because the kinds of domain build on this module.
-    from mfm_hf.data.folders import folder_domain
-    from mfm_hf.data.streets_domain import streets_domain
-
-    address, split = name, _ROLE_SPLITS[role]
-    if not Path(name).exists() and "#" in name:
-        address, _, split = name.rpartition("#")
-        split = "validation" if split == "val" else split
-    labelled = role != "target"
-    if Path(address).exists():
-        return folder_domain(Path(address), split, labelled=labelled, ignore_index=ignore_index, name=name)
-    if address.split(":")[:2] in (["streets", "game"], ["streets", "real"]):
-        return streets_domain(address, split, labelled=labelled, ignore_index=ignore_index, name=name)
-    raise ValueError(f"{address!r} is neither an existing folder nor a built-in domain: streets:game, streets:real")
 
 
 def light_rows(rows: Sequence[Row]) -> datasets.IterableDataset:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import TensorBoardTracker, WandBTracker
+from accelerate.tracking import TensorBoardTracker, WandBTracker, get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, broadcast
 from torch import Tensor
 
@@ -117,10 +117,11 @@ class UdaTrainer:
             log = self._start_run(len(streams))
             with log.bar:
                 self._loop(streams, log)
+            num_bad = {role: stream.num_bad for role, stream in streams.items()}
         finally:
             for stream in streams.values():
                 stream.close()
-        return self._finish(log)
+        return self._finish(log, num_bad)
 
     def _start_run(self, num_streams: int) -> RunLog:
         """Make the output folder this run's own. All that can be refused has been by now."""
@@ -196,7 +197,7 @@ class UdaTrainer:
             if isinstance(tracker, (TensorBoardTracker, WandBTracker)):
                 tracker.log_images({"views": np.asarray(picture)[None]}, step=self.step)
 
-    def _finish(self, log: RunLog) -> dict[str, Any]:
+    def _finish(self, log: RunLog, num_bad: Mapping[str, int]) -> dict[str, Any]:
         """Export first, so that nothing that comes after can lose the network; then measure and write the results."""
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
@@ -218,6 +219,7 @@ class UdaTrainer:
             "seconds_per_step": log.seconds_per_step,
             "parameters_in_training": count_parameters(self.student),
             "parameters_exported": count_parameters(self.student.to_inference()),
+            "bad_samples": dict(num_bad),
             "source": self.source.name,
             "target": self.args.target,
             "eval": None if self.eval_domain is None else f"{self.eval_domain.name} ({self.eval_domain.split})",
@@ -321,6 +323,10 @@ class UdaTrainer:
 def make_accelerator(args: UdaTrainingArguments) -> Accelerator:
     """Make the accelerator that the arguments ask for."""
     # The last pass of a step may then miss the Rebuilder, the encoder or the decoder, whose gradients DDP waits for.
+    available = {"all", *(tracker.value for tracker in get_available_trackers())}
+    missing = [name for name in args.report_to or () if name not in available]
+    if missing:
+        raise ValueError(f"--report_to {missing[0]}: no such tracker is installed; try pip install {missing[0]}")
     misses_some = args.mfm and (args.mfm_view == "source" or args.mfm_gradient != "both" or args.mfm_start_step > 0)
     return Accelerator(
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=misses_some)],

@@ -9,9 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForSemanticSegmentation
 
-from mfm_hf.commands.demo import CONFIG, RUNS, WARM_UP, main, percent, table
-from mfm_hf.data.domain import load_domain
-from mfm_hf.data.streets import STREETS_SPLITS
+from mfm_hf.commands.demo import CONFIG, RUNS, WARM_UP, main, table
+from mfm_hf.data.domains import load_domain
+from mfm_hf.data.streets.drawing import STREETS_SPLITS
 
 FLAGS = [
     *("--source", "streets:game:32x64", "--target", "streets:real:32x64", "--crop_size", "32", "64"),
@@ -40,7 +40,7 @@ def test_demo_compares_three_runs_from_one_start(
 
     shown = capsys.readouterr().out
     assert table(record["runs"]) in shown
-    assert percent(record["warm_up"]["mean_iou"]) in shown
+    assert record["warm_up"]["mean_iou"] is None  # not worth its time
 
     picture = np.asarray(Image.open(tmp_path / "demo.png").convert("RGB"))
     first = load_domain("streets:real:32x64", "eval")

@@ -9,11 +9,22 @@ from transformers import AutoModelForSemanticSegmentation
 from mfm_hf.commands.train import main
 from mfm_hf.data.classes import CITYSCAPES
 
-FLAGS = """
---source streets:game:64x64#validation --target streets:real:64x64 --eval streets:real:64x64 --backbone tiny
---crop_size 64 64 --max_steps 20 --warmup_steps 2 --logging_steps 10 --eval_steps 0 --mfm_dim 32 --mfm_grid 4
---dataloader_num_workers 0 --rare_class_min_pixels 8 --use_cpu --no_final_evaluation
-""".split()
+SETTINGS = """
+source: streets:game:64x64#validation
+target: streets:real:64x64
+backbone: tiny
+crop_size: [64, 64]
+max_steps: 20
+warmup_steps: 2
+logging_steps: 10
+eval_steps: 0
+mfm_dim: 32
+mfm_grid: 4
+dataloader_num_workers: 0
+rare_class_min_pixels: 8
+use_cpu: true
+final_evaluation: false
+"""
 
 LOSSES = {
     "dacs": {"source", "mixed"},
@@ -32,8 +43,10 @@ def cache(tmp_path_factory, monkeypatch):
 @pytest.mark.parametrize("mfm", [False, True], ids=["baseline", "mfm"])
 @pytest.mark.parametrize("recipe", LOSSES)
 def test_recipe(recipe, mfm, tmp_path):
-    output_dir = tmp_path / "run"
-    results = main([*FLAGS, "--recipe", recipe, "--output_dir", str(output_dir), *(["--mfm"] if mfm else [])])
+    output_dir, config = tmp_path / "run", tmp_path / "settings.yaml"
+    config.write_text(SETTINGS)
+    flags = ["--config", str(config), "--recipe", recipe, "--output_dir", str(output_dir)]
+    results = main([*flags, "--mfm"] if mfm else flags)
     assert (results["recipe"], results["mfm"], results["steps"]) == (recipe, mfm, 20)
     lines = [json.loads(line) for line in (output_dir / "log.jsonl").read_text().splitlines()]
     names = {key.removeprefix("loss/") for key in lines[-1] if key.startswith("loss/")}

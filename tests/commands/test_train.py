@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from mfm_hf.commands.train import main
-from mfm_hf.data.domain import load_domain
+from mfm_hf.data.domains import load_domain
 from mfm_hf.data.folders import write_folder
-from mfm_hf.data.streets import STREETS_SPLITS
+from mfm_hf.data.streets.drawing import STREETS_SPLITS
 from tests.hub_server import USER, LoopbackHub
 
 SIZE = "32x64"

@@ -8,8 +8,9 @@ from PIL import Image
 
 from mfm_hf.data.class_statistics import ClassStatistics, collect_class_statistics
 from mfm_hf.data.classes import CITYSCAPES
-from mfm_hf.data.domain import BadExampleError, light_rows, load_domain
-from mfm_hf.data.streets import draw_street
+from mfm_hf.data.domain import BadExampleError, light_rows
+from mfm_hf.data.domains import load_domain
+from mfm_hf.data.streets.drawing import draw_street
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from mfm_hf.data.classes import CITYSCAPES
-from mfm_hf.data.domain import BadExampleError, check_crop, check_domain, load_domain
+from mfm_hf.data.domain import BadExampleError, check_crop, check_domain
+from mfm_hf.data.domains import load_domain
 
 
 def first_example(domain):

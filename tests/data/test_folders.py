@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from mfm_hf.data.classes import CITYSCAPES
-from mfm_hf.data.domain import BadExampleError, check_domain, load_domain
+from mfm_hf.data.domain import BadExampleError, check_domain
+from mfm_hf.data.domains import load_domain
 from mfm_hf.data.folders import folder_domain, write_folder
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from mfm_hf.data.class_statistics import collect_class_statistics
-from mfm_hf.data.domain import BadExampleError, light_rows, load_domain
+from mfm_hf.data.domain import BadExampleError, light_rows
+from mfm_hf.data.domains import load_domain
 from mfm_hf.data.folders import write_folder
 from mfm_hf.data.loading import TrainingStream, draws, rare_class_draws
 from mfm_hf.data.rare_class_sampling import RareClassSampler, RareClassSampling

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mfm_hf.data.domain import load_domain
+from mfm_hf.data.domains import load_domain
 from mfm_hf.uda.trainer import UdaTrainer
 from mfm_hf.uda.training_args import UdaTrainingArguments
 from tests.tiny_models import tiny_model

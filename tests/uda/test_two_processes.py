@@ -12,7 +12,7 @@ from accelerate import debug_launcher
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSemanticSegmentation
 
-from mfm_hf.data.domain import load_domain
+from mfm_hf.data.domains import load_domain
 from mfm_hf.evaluation.evaluator import evaluate_model
 from mfm_hf.uda.trainer import UdaTrainer
 from mfm_hf.uda.training_args import UdaTrainingArguments

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mfm_hf.data import street_figures as figures
-from mfm_hf.data import street_scenery as scenery
-from mfm_hf.data import street_vehicles as vehicles
-from mfm_hf.data.street_geometry import Camera, Material, Shape
-from mfm_hf.data.street_layout import Layout, Range
+from mfm_hf.data.streets import figures, scenery, vehicles
+from mfm_hf.data.streets.geometry import Camera, Material, Shape
+from mfm_hf.data.streets.layout import Layout, Range
 
 FAR = 110.0  # metres to which a street is furnished
 LANE = 3.3  # metres

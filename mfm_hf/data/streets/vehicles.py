@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from mfm_hf.data.street_geometry import LABELS, Material, Shape, newell_normals
+from mfm_hf.data.streets.geometry import LABELS, Material, Shape, newell_normals
 
 Point = tuple[float, float]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mfm_hf.data.classes import CITYSCAPES, IGNORE_INDEX
-from mfm_hf.data.streets import STREETS_SPLITS, draw_street
+from mfm_hf.data.streets.drawing import STREETS_SPLITS, draw_street
 
 STYLES = ("game", "real")
 

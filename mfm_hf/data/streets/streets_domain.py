@@ -13,7 +13,7 @@ import numpy as np
 
 from mfm_hf.data.classes import CITYSCAPES, IGNORE_INDEX
 from mfm_hf.data.domain import Domain, Example, LabelSource, Row, light_rows
-from mfm_hf.data.streets import MIN_SIZE, STREETS_SPLITS, draw_street
+from mfm_hf.data.streets.drawing import MIN_SIZE, STREETS_SPLITS, draw_street
 
 DEFAULT_SIZE = (128, 256)
 
@@ -89,6 +89,6 @@ class StreetDecoder:
 def _fingerprint(decoder: StreetDecoder) -> str:
     """The setting and the code that draws: a change of either may change any scene."""
     digest = hashlib.sha256(repr(decoder).encode())
-    for file in sorted(Path(__file__).parent.glob("street*.py")):
+    for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()

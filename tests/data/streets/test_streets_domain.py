@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mfm_hf.data.domain import load_domain
-from mfm_hf.data.streets import draw_street
+from mfm_hf.data.domains import load_domain
+from mfm_hf.data.streets.drawing import draw_street
 
 
 def test_a_row_is_an_index_and_its_example_the_scene_of_that_index():

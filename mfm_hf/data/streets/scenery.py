@@ -6,8 +6,8 @@ from functools import cache
 
 import numpy as np
 
-from mfm_hf.data.street_figures import disc, limb
-from mfm_hf.data.street_geometry import LABELS, Material, Shape
+from mfm_hf.data.streets.figures import disc, limb
+from mfm_hf.data.streets.geometry import LABELS, Material, Shape
 
 FLOOR = 3.2  # metres from one floor of a house to the next
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfm_hf.data.street_palettes import GAME_PALETTE, REAL_PALETTE, Palette
+from mfm_hf.data.streets.palettes import GAME_PALETTE, REAL_PALETTE, Palette
 
 Range = tuple[float, float]
 Color = tuple[float, float, float]

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mfm_hf.data.street_geometry import LABELS, SUPERSAMPLING, Camera, Material, Shape, look_at, subpixels
-from mfm_hf.data.street_scenery import across, along, ground
-from mfm_hf.data.street_vehicles import bus, car, tram, truck, van
+from mfm_hf.data.streets.geometry import LABELS, SUPERSAMPLING, Camera, Material, Shape, look_at, subpixels
+from mfm_hf.data.streets.scenery import across, along, ground
+from mfm_hf.data.streets.vehicles import bus, car, tram, truck, van
 
 CAMERA = Camera(focal=1.0, height=1.5, horizon=0.5, shift=0.0)
 HEIGHT, WIDTH = 40, 80

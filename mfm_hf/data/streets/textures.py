@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mfm_hf.data.street_geometry import Camera, Material, Surfaces
-from mfm_hf.data.street_scenery import FLOOR
+from mfm_hf.data.streets.geometry import Camera, Material, Surfaces
+from mfm_hf.data.streets.scenery import FLOOR
 
 _TILE = 1024  # cells along one side of the noise
 _CELLS = 32  # of them to a metre

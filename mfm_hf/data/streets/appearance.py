@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mfm_hf.data.street_geometry import SUPERSAMPLING, Camera, Material, Shape, Surfaces, subpixels
-from mfm_hf.data.street_look import Conditions, Look, draw_conditions
-from mfm_hf.data.street_palettes import Palette
-from mfm_hf.data.street_textures import add_patterns, noise_at
+from mfm_hf.data.streets.geometry import SUPERSAMPLING, Camera, Material, Shape, Surfaces, subpixels
+from mfm_hf.data.streets.look import Conditions, Look, draw_conditions
+from mfm_hf.data.streets.palettes import Palette
+from mfm_hf.data.streets.textures import add_patterns, noise_at
 
 # How strongly stains and grain show on a material; the others show them at a third.
 _ROUGHNESS = np.full(len(Material), 0.35, np.float32)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfm_hf.data.street_geometry import Material
-from mfm_hf.data.street_geometry import Material as M
+from mfm_hf.data.streets.geometry import Material
+from mfm_hf.data.streets.geometry import Material as M
 
 Color = tuple[int, int, int]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mfm_hf.data.street_geometry import LABELS, Material, Shape
+from mfm_hf.data.streets.geometry import LABELS, Material, Shape
 
 Point = tuple[float, float]
 

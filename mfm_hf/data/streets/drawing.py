@@ -1,7 +1,7 @@
 """The built-in pair of domains: procedural street scenes in the style of a game and in the style of a real camera.
 
-Nothing is stored or downloaded. A scene is drawn from its style, split and index alone: `street_scene` lays it out in
-metres, `street_geometry` looks at it, and `street_appearance` takes the picture.
+Nothing is stored or downloaded. A scene is drawn from its style, split and index alone: `scene` lays it out in
+metres, `geometry` looks at it, and `appearance` takes the picture.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from mfm_hf.data import street_layout, street_look
-from mfm_hf.data.street_appearance import render
-from mfm_hf.data.street_geometry import LABELS, look_at
-from mfm_hf.data.street_scene import lay_out
+from mfm_hf.data.streets import layout, look
+from mfm_hf.data.streets.appearance import render
+from mfm_hf.data.streets.geometry import LABELS, look_at
+from mfm_hf.data.streets.scene import lay_out
 
 Style = Literal["game", "real"]
 STREETS_SPLITS = {"train": 2975, "validation": 500}
@@ -21,8 +21,8 @@ STREETS_SPLITS = {"train": 2975, "validation": 500}
 MIN_SIZE = 32  # pixels; below it nobody recognises a street
 
 _DOMAINS = {
-    "game": (street_layout.GAME, street_look.GAME),
-    "real": (street_layout.REAL, street_look.REAL),
+    "game": (layout.GAME, look.GAME),
+    "real": (layout.REAL, look.REAL),
 }
 
 

@@ -1,0 +1,1 @@
+"""The built-in pair of domains, `streets:game` and `streets:real`, drawn by a program."""
