@@ -59,6 +59,7 @@ def build_trainer(args: UdaTrainingArguments) -> UdaTrainer:
         ValueError, OSError: If something is wrong that the user can mend.
     """
     from accelerate.utils import set_seed
+    from transformers.utils.logging import disable_progress_bar
 
     from mfm_hf.data.domain import check_crop, check_domain
     from mfm_hf.data.domains import load_domain
@@ -66,6 +67,7 @@ def build_trainer(args: UdaTrainingArguments) -> UdaTrainer:
     from mfm_hf.uda.resolution import fit_to_classes, resolve_recipe
     from mfm_hf.uda.trainer import UdaTrainer
 
+    disable_progress_bar()  # those of loading and saving, which would stand between the trainer's own
     recipe = resolve_recipe(args)
     args.model = recipe.model  # what None meant, for all who read the arguments
     source = load_domain(args.source, "source", args.ignore_index)

@@ -19,8 +19,8 @@ class StepChoices:
     Args:
         pasted_classes: For each image of the view `mixed`, the classes that come from the source image.
         mixed_augmentations: For each image of `mixed`, its strong augmentation.
-        masked_augmentations: For each image of `masked`, its strong augmentation.
-        visible_patches: Of `masked` or `masked_pair`, the patches that stay: bool (batch, rows, columns).
+        masked_augmentations: For each image of a masked view, its strong augmentation; empty for none.
+        visible_patches: Of a masked view, the patches that stay: bool (batch, rows, columns).
         target_augmentations: For each image of `augmented_target`, its strong augmentation.
         details: By view, what HRDA looks at in detail; None for the other networks.
         rebuilder_masks: By view, the Rebuilder's mask, as the network's `draw_mask` returns it.

@@ -37,11 +37,11 @@ def draw_choices(
             pasted_classes=draw_classes(source_labels, generator, recipe.class_mix_scope, left_out),
             mixed_augmentations=draw_strong_augmentations(batch_size, config, generator),
         )
-    if "masked" in recipe.views:
-        augmentations = draw_strong_augmentations(batch_size, config, generator, shared=True)
-        choices = replace(choices, masked_augmentations=augmentations)
-    if "masked" in recipe.views or "masked_pair" in recipe.views:
-        number = batch_size if "masked" in recipe.views else 2
+    if any(view.startswith("masked") for view in recipe.views):
+        number = 2 if "masked_pair" in recipe.views else batch_size
+        if recipe.masked_augmented:
+            augmentations = draw_strong_augmentations(number, config, generator, shared=True)
+            choices = replace(choices, masked_augmentations=augmentations)
         size, ratio = recipe.patch_size, recipe.patch_mask_ratio
         choices = replace(choices, visible_patches=draw_patch_mask(number, (height, width), size, ratio, generator))
     choices = replace(choices, details={view: student.draw_detail(height, width, generator) for view in recipe.views})

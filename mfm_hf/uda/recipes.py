@@ -48,6 +48,7 @@ class Recipe:
         augmentation: The strong augmentation of mixed and masked images.
         patch_size: Side of the patches that MIC hides, in pixels; a sixteenth of the crop (1024: 64).
         patch_mask_ratio: Share of the patches that is hidden.
+        masked_augmented: Whether masked images are strongly augmented first.
         notes: What was taken away from the method, and why.
     """
 
@@ -75,6 +76,7 @@ class Recipe:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     patch_size: int = 32
     patch_mask_ratio: float = 0.7
+    masked_augmented: bool = True
     notes: tuple[str, ...] = ()
 
     @property

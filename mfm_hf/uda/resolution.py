@@ -55,8 +55,9 @@ def _objectives(args: UdaTrainingArguments, recipe: Recipe) -> list[Objective]:
     elif args.feature_distance_weight is not None:
         weight = args.feature_distance_weight
         terms = [replace(term, weight=weight) if isinstance(term, FeatureDistance) else term for term in terms]
-    if args.masked_pair:
-        terms = [replace(term, view="masked_pair") if term.view == "masked" else term for term in terms]
+    if args.masked_images != "target":
+        view = f"masked_{args.masked_images}"
+        terms = [replace(term, view=view) if term.view == "masked" else term for term in terms]
     return [*terms, *_mfm(args, recipe)]
 
 

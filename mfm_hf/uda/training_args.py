@@ -109,8 +109,11 @@ class UdaTrainingArguments:
     )
     patch_size: int | None = option(None, "Side of MIC's patches in pixels. Default: a sixteenth of the crop.")
     patch_mask_ratio: float | None = option(None, "Share of MIC's patches that is hidden. Default: recipe (0.7).")
-    masked_pair: bool = option(
-        False, "MIC masks one source and one target image (its adverse-weather mode) rather than the targets."
+    masked_images: Literal["target", "source", "pair"] = option(
+        "target", "Images that MIC masks (paper: target; for adverse weather a pair of one source and one target)."
+    )
+    masked_augmented: bool | None = option(
+        None, "Augment MIC's masked images. Default: recipe (true; the paper's pair for adverse weather: false)."
     )
     pseudo_label_ignore_rows: list[int] | None = option(
         None, "Rows at the top and the bottom of target crops without weight (DAFormer on Cityscapes: 15 120)."

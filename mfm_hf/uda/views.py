@@ -63,22 +63,33 @@ def mixed_view(source: View, target: View, choices: StepChoices) -> View:
 
 
 def masked_view(source: View, target: View, choices: StepChoices) -> View:
-    """x^t, augmented, with patches hidden (MIC)."""
-    images = augment(target.pixel_values, choices.masked_augmentations)
-    return replace(target, pixel_values=hide_patches(images, choices.visible_patches))
+    """x^t with patches hidden (MIC)."""
+    return _hide(target, choices)
+
+
+def masked_source_view(source: View, target: View, choices: StepChoices) -> View:
+    """x^s with patches hidden (a mode of MIC's code)."""
+    return _hide(source, choices)
 
 
 def masked_pair_view(source: View, target: View, choices: StepChoices) -> View:
-    """The first source and the first target image, not augmented, with patches hidden (MIC's mode `separate`)."""
-    images = torch.cat([source.pixel_values[:1], target.pixel_values[:1]])
+    """The first source and the first target image with patches hidden (MIC's mode for adverse weather)."""
     weights = None
     if target.weights is not None:
         weights = torch.cat([torch.ones_like(target.weights[:1]), target.weights[:1]])
-    return View(
-        pixel_values=hide_patches(images, choices.visible_patches),
-        labels=torch.cat([source.labels[:1], target.labels[:1]]),
-        weights=weights,
+    pixels, labels = (
+        torch.cat([a[:1], b[:1]])
+        for a, b in ((source.pixel_values, target.pixel_values), (source.labels, target.labels))
     )
+    return _hide(View(pixels, labels, weights), choices)
+
+
+def _hide(view: View, choices: StepChoices) -> View:
+    """Augment the images, where that was drawn, and hide patches; labels and weights are those of the whole image."""
+    images = view.pixel_values
+    if choices.masked_augmentations:
+        images = augment(images, choices.masked_augmentations)
+    return replace(view, pixel_values=hide_patches(images, choices.visible_patches))
 
 
 VIEWS: dict[str, Callable[[View, View, StepChoices], View]] = {
@@ -87,6 +98,7 @@ VIEWS: dict[str, Callable[[View, View, StepChoices], View]] = {
     "augmented_target": augmented_target_view,
     "mixed": mixed_view,
     "masked": masked_view,
+    "masked_source": masked_source_view,
     "masked_pair": masked_pair_view,
 }
 

@@ -10,6 +10,9 @@ from transformers import AutoModelForSemanticSegmentation, SegformerForSemanticS
 
 from mfm_hf.mfm.modeling_mfm import SegformerForDomainAdaptation, weighted_cross_entropy
 from mfm_hf.mfm.rebuilder import stage_masks
+from mfm_hf.models.detail_windows import DetailBox
+from mfm_hf.models.modeling_hrda import HrdaLogits
+from tests.golden_files import golden
 from tests.tiny_models import MODELS, REBUILDER, tiny_model
 
 IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
@@ -202,3 +205,13 @@ def test_the_loss_is_averaged_over_all_pixels():
     torch.testing.assert_close(
         weighted_cross_entropy(logits, labels, None, 255), -(picked * valid).sum() / labels.numel()
     )
+
+
+def test_the_loss_of_hrda_is_the_references(monkeypatch):
+    manifest, recorded = golden("algo_hrda_fusion")
+    model, box = tiny_model("hrda"), DetailBox(*manifest["hr_crop_box"])
+    logits = HrdaLogits(recorded["train.fused"], recorded["train.hr"], box)
+    monkeypatch.setattr(model, "decode_with_detail", lambda features: logits)
+    losses = manifest["train_losses"]
+    loss = model.segmentation_loss(None, recorded["label"].squeeze(1).long(), recorded["seg_weight"])
+    assert loss.item() == pytest.approx(losses["loss_seg"] + losses["hr.loss_seg"], rel=1e-5)

@@ -228,7 +228,11 @@ def adaptation_choices(trainer):
         ({"mfm_augmented": True}, ["source", "mixed", "mfm"]),
         ({"mfm_start_step": 1}, ["source", "mixed"]),
         ({"recipe": "mic", "feature_distance_weight": 0.0}, ["source", "mixed", "masked", "mfm"]),
-        ({"recipe": "mic", "masked_pair": True}, ["source", "feature_distance", "mixed", "masked_pair", "mfm"]),
+        ({"recipe": "mic", "masked_images": "pair"}, ["source", "feature_distance", "mixed", "masked_pair", "mfm"]),
+        (
+            {"recipe": "mic", "masked_images": "source", "masked_augmented": False},
+            ["source", "feature_distance", "mixed", "masked_source", "mfm"],
+        ),
         ({"recipe": "daformer"}, ["source", "feature_distance", "mixed", "mfm"]),
     ],
 )
