@@ -95,7 +95,7 @@ def render_model_card(folder: Path, repo_id: str | None = None) -> str:
         split=split,
         num_images=results.get("num_images"),
         training=_training(results, args),
-        arguments=_arguments(args),
+        arguments=_arguments(results.get("arguments", {}), with_mfm=results.get("mfm", False)),
         base_model=base_model,
         noncommercial=noncommercial,
         license_link=_SEGFORMER_LICENSE,
@@ -227,17 +227,11 @@ def _fact(value: str | int | float) -> str:
     return f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
 
 
-def _arguments(args: Mapping[str, Any]) -> str:
-    """Return the arguments that make the recipe, as YAML; what is off is left out."""
-    others = ("mfm_", "rebuilder") if not args.get("mfm") else ()
-    recipe = {
-        name: value
-        for name, value in args.items()
-        if value not in (None, False) and name not in _NO_RECIPE and not name.startswith(others)
-    }
-    if args.get("model") != "hrda":
-        recipe.pop("hrda_base", None)
-    return yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None).strip() if recipe else ""
+def _arguments(changed: Mapping[str, Any], with_mfm: bool) -> str:
+    """Return the arguments that shape the recipe and are not at their default, as YAML."""
+    idle = () if with_mfm else ("mfm_", "rebuilder")
+    shaping = {name: value for name, value in changed.items() if name not in _NO_RECIPE and not name.startswith(idle)}
+    return yaml.safe_dump(shaping, sort_keys=False, default_flow_style=None).strip() if shaping else ""
 
 
 def _public(name: str | None) -> str | None:

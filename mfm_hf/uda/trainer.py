@@ -225,6 +225,7 @@ class UdaTrainer:
             "eval": None if self.eval_domain is None else f"{self.eval_domain.name} ({self.eval_domain.split})",
             "encode": self.adaptation.encode_mode,
             "num_processes": self.accelerator.num_processes,
+            "arguments": self.args.changed(),
         }
         if self.accelerator.is_main_process:
             write_json(self.output_dir / run_folder.RESULTS_FILE, results)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 
@@ -146,6 +146,10 @@ class UdaTrainingArguments:
     def from_scratch(self) -> bool:
         """Whether the encoder starts untrained."""
         return self.model_name_or_path is None and (self.backbone == "tiny" or not self.pretrained_backbone)
+
+    def changed(self) -> dict[str, Any]:
+        """Return the arguments that are not at their default."""
+        return {item.name: value for item in fields(self) if (value := getattr(self, item.name)) != item.default}
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.mfm_ratio <= 1.0:

@@ -27,6 +27,7 @@ RESULTS = {
     "target": "streets:real",
     "eval": "streets:real (validation)",
     "num_processes": 1,
+    "arguments": {"mfm": True, "mfm_grid": [8, 16], "learning_rate": 1e-3, "output_dir": "outputs/streets"},
 }
 METADATA = {
     "library_name": "transformers",
@@ -109,22 +110,11 @@ A class with a dash neither occurs nor is predicted, and is left out of the mean
 - Parameters in training: 910,147
 - Parameters here: 348,659
 
-Arguments of `mfm-hf train`; what is not listed was left to the recipe:
+Arguments of `mfm-hf train`; what is not listed was left at its default, or to the recipe:
 
 ```yaml
-ignore_index: 255
-mfm_view: target
-mfm_gradient: both
-mfm_batch_norm: update
-mfm_weight: 1.0
-mfm_ratio: 0.4
-mfm_dim: 512
-mfm_blocks: 2
 mfm_grid: [8, 16]
-rebuilder: paper
-rebuilder_learning_rate: 6.0e-05
-loss_average: all
-mixed_precision: 'no'
+learning_rate: 0.001
 ```
 
 ## Limits
