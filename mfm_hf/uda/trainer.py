@@ -178,8 +178,7 @@ class UdaTrainer:
 
     def _log_evaluation(self, log: RunLog, scores: Mapping[str, Any]) -> None:
         log.write(self.step, {"eval/mean_iou": scores["mean_iou"], "eval/overall_accuracy": scores["overall_accuracy"]})
-        if self.accelerator.is_main_process:
-            log.say(f"step {self.step}: mean IoU on {self.args.eval or self.args.target} {scores['mean_iou']:.4f}")
+        log.say(f"step {self.step}: mean IoU on {self.args.eval or self.args.target} {scores['mean_iou']:.4f}")
         for line in self.collapse_watch.update(scores["per_class_iou"]):
             log.say(f"warning: {line}")
         if self.best is None or scores["mean_iou"] > self.best["mean_iou"]:
