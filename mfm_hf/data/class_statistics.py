@@ -46,7 +46,7 @@ class ClassStatistics:
 def collect_class_statistics(
     domain: Domain, num_workers: int = 0, progress: bool = False, max_bad_samples: int = 0
 ) -> ClassStatistics:
-    """Count the pixels of a labelled domain by class, at the size of the decoded labels, or read the cached counts.
+    """Count the pixels of a labelled domain by class, at the labels' own size, or read what was counted before.
 
     The cache lies beside the data of a folder, else in the user's cache folder (see `ClassStatisticsCache`). It is
     left alone when the data has changed since, or when an example is bad, so that a bad one is met again next time.
@@ -64,6 +64,8 @@ def collect_class_statistics(
     """
     if not domain.labelled:
         raise ValueError(f"{domain.name} has no labels to count classes in: choose a labelled domain")
+    if domain.class_counts is not None:
+        return ClassStatistics(domain.class_counts(), domain.classes.names)
     cache = ClassStatisticsCache.of(domain)
     counts = cache.load() if cache is not None else None
     if counts is None:

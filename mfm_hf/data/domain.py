@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,12 +29,39 @@ class Example:
     Attributes:
         name: Name of the example, unique in its domain; may contain `/`.
         image: `uint8` array `(height, width, 3)`, RGB.
-        label: `uint8` or `int32` array `(height, width)` of class ids and the ignore index; None without a label.
+        label: `uint8` or `int32` array `(height, width)` of class ids and the ignore index; None without a label. It
+            has the size of the image, except in evaluation, where it keeps its own when the image is resized.
     """
 
     name: str
     image: np.ndarray
     label: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class PaperSetting:
+    """How the papers of the field use a benchmark.
+
+    Attributes:
+        half_box: What images are fitted into for crops of up to 512 pixels (DACS, DAFormer), `(long, short)` side in
+            pixels; None: they keep their size.
+        full_box: The same for larger crops (HRDA, MIC).
+        margins: Rows at the top and the bottom and columns at the left and the right whose pseudo-labels are not
+            trusted, where the images show the borders of their rectification or the hood of the car. In pixels of an
+            image of `margins_size`.
+        margins_size: Height and width that the margins are stated for.
+        num_examples: By split, the number of examples of a whole download.
+    """
+
+    half_box: tuple[int, int] | None = None
+    full_box: tuple[int, int] | None = None
+    margins: tuple[int, int, int, int] = (0, 0, 0, 0)
+    margins_size: tuple[int, int] = (1, 1)
+    num_examples: Mapping[str, int] = field(default_factory=dict)
+
+    def box(self, crop_size: tuple[int, int]) -> tuple[int, int] | None:
+        """Return the box for training crops of `(height, width)` pixels."""
+        return self.half_box if max(crop_size) <= 512 else self.full_box
 
 
 @dataclass(frozen=True)
@@ -73,6 +100,11 @@ class Domain:
             `BadExampleError`. None where faults cannot be.
         row_at: Index of a row (0 to `num_rows` - 1) -> the row, at once. None where rows can only be streamed.
         label_source: A cheaper way to the labels than `decode`. None where there is none.
+        class_counts: Reads the pixels of every class in every example, `int64` array `(num_rows, classes)`, where
+            they were counted beforehand; at the labels' own size. None where they were not.
+        shuffle_buffer: How many rows may be held in memory to be shuffled. The default permutes most domains as a
+            whole; rows that carry encoded images need a smaller one.
+        paper: How the papers use this benchmark. None for other data.
     """
 
     name: str
@@ -86,6 +118,9 @@ class Domain:
     check_row: Callable[[Row], None] | None = None
     row_at: Callable[[int], Row] | None = None
     label_source: LabelSource | None = None
+    class_counts: Callable[[], np.ndarray] | None = None
+    shuffle_buffer: int = 100_000
+    paper: PaperSetting | None = None
 
     def __post_init__(self) -> None:
         if self.num_rows < 1:

@@ -25,8 +25,6 @@ from mfm_hf.data.transforms import RequiredClass, TrainingTransform
 
 logger = logging.getLogger(__name__)
 
-MAX_SHUFFLE_BUFFER = 100_000  # rows; a domain that fits is permuted as a whole
-
 # Sets the random numbers that choose an example apart from those of its crop. Not 0, which would change nothing.
 _RARE_CLASS_STREAM = 1
 
@@ -57,7 +55,7 @@ def draws(domain: Domain, seed: int, start: int = 0, rank: int = 0, world_size: 
         rank: This process, which takes the positions with `position % world_size == rank`.
         world_size: Number of processes.
     """
-    rows = domain.rows.shuffle(seed=seed, buffer_size=min(domain.num_rows, MAX_SHUFFLE_BUFFER))
+    rows = domain.rows.shuffle(seed=seed, buffer_size=min(domain.num_rows, domain.shuffle_buffer))
     epoch, skip = divmod(start, domain.num_rows)
     while True:
         rows.set_epoch(epoch)
