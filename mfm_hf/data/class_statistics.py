@@ -98,7 +98,7 @@ def _pixel_counts(domain: Domain, num_workers: int) -> Iterator[np.ndarray | str
     """For every row in order, its pixels by class, or what is wrong with it."""
     return iter(
         DataLoader(
-            _PixelCounts(domain),
+            PixelCounts(domain),
             batch_size=None,
             sampler=domain.rows,  # light, so the main process reads them and workers share the labels out
             collate_fn=_unchanged,
@@ -109,8 +109,8 @@ def _pixel_counts(domain: Domain, num_workers: int) -> Iterator[np.ndarray | str
     )
 
 
-class _PixelCounts(Dataset):
-    """Counts the label of a row. Lives in the workers."""
+class PixelCounts(Dataset):
+    """The pixels of each class in the label of a row, or what is wrong with it. Lives in the workers."""
 
     def __init__(self, domain: Domain) -> None:
         self._read = domain.label_source.read if domain.label_source else _LabelOfExample(domain.decode)

@@ -125,6 +125,8 @@ class Domain:
     def __post_init__(self) -> None:
         if self.num_rows < 1:
             raise ValueError(f"{self.name} ({self.split}) has no images: add some, or choose another split")
+        if not -(2**31) <= self.ignore_index < 2**31:  # labels are int32 at most
+            raise ValueError(f"an ignore index of {self.ignore_index} does not fit into a label: give a smaller one")
 
     def to_dataset(self) -> datasets.IterableDataset:
         """The decoded examples as people expect them: columns `image`, `label` (if labelled) and `name`."""
@@ -189,6 +191,32 @@ def check_crop(domain: Domain, crop_size: tuple[int, int], limit: int = 4) -> No
                 f"crop {crop_size[0]}x{crop_size[1]} is larger than the images of {domain.name} ({height}x{width}): "
                 "give a smaller --crop_size or larger images"
             )
+
+
+def check_same_classes(domain: Domain, other: Domain) -> None:
+    """Check that two domains have the same classes in the same order.
+
+    Raises:
+        ValueError: They have not; the message shows the difference.
+    """
+    names, other_names = domain.classes.names, other.classes.names
+    if names == other_names:
+        return
+    differences = [
+        f"only {one.name} has {', '.join(repr(name) for name in only[:5])}" + (", ..." if len(only) > 5 else "")
+        for one, only in (
+            (domain, [name for name in names if name not in other_names]),
+            (other, [name for name in other_names if name not in names]),
+        )
+        if only
+    ]
+    if not differences:
+        first = next(i for i, name in enumerate(names) if name != other_names[i])
+        differences = [f"class {first} is {names[first]!r} in the one and {other_names[first]!r} in the other"]
+    raise ValueError(
+        f"{domain.name} and {other.name} have different classes ({'; '.join(differences)}): name the same classes in "
+        "the same order in the classes.json of both, or give one --label_map"
+    )
 
 
 def _iterate(columns: dict[str, tuple[Any, ...]]) -> Iterator[Row]:

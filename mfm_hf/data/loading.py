@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -19,23 +18,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mfm_hf.data.domain import BadExampleError, Domain, Row
-from mfm_hf.data.rare_class_sampling import RareClassSampler
-from mfm_hf.data.transforms import RequiredClass, TrainingTransform
+from mfm_hf.data.domain import BadExampleError, Domain
+from mfm_hf.data.draws import Draw, draws, rare_class_draws
+from mfm_hf.data.rare_class_sampling import RareClassSampler, RareClassSampling
+from mfm_hf.data.stream_sampling import rare_class_draws_in_blocks
+from mfm_hf.data.transforms import TrainingTransform
+from mfm_hf.data.workers import WorkerDiedError, heed_parent_alone
 
 logger = logging.getLogger(__name__)
-
-# Sets the random numbers that choose an example apart from those of its crop. Not 0, which would change nothing.
-_RARE_CLASS_STREAM = 1
-
-
-@dataclass(frozen=True)
-class Draw:
-    """A row to be used, its global number in the endless stream, and the class that it was drawn for, if any."""
-
-    position: int
-    row: Row
-    required: RequiredClass | None = None
 
 
 @dataclass(frozen=True)
@@ -43,60 +33,6 @@ class BadSample:
     """Takes the place of a sample that could not be made."""
 
     reason: str
-
-
-def draws(domain: Domain, seed: int, start: int = 0, rank: int = 0, world_size: int = 1) -> Iterator[Draw]:
-    """Yield the rows of a domain for ever, in an order that is a function of (seed, epoch).
-
-    Args:
-        domain: The domain.
-        seed: A non-negative number.
-        start: The first position, to resume.
-        rank: This process, which takes the positions with `position % world_size == rank`.
-        world_size: Number of processes.
-    """
-    rows = domain.rows.shuffle(seed=seed, buffer_size=min(domain.num_rows, domain.shuffle_buffer))
-    epoch, skip = divmod(start, domain.num_rows)
-    while True:
-        rows.set_epoch(epoch)
-        first = epoch * domain.num_rows
-        # islice, since `skip` of a shuffled stream is not exact.
-        for position, row in islice(enumerate(rows, first), skip, None):
-            if position % world_size == rank:
-                yield Draw(position, row)
-        epoch, skip = epoch + 1, 0
-
-
-def rare_class_draws(
-    domain: Domain, sampler: RareClassSampler, seed: int, start: int = 0, rank: int = 0, world_size: int = 1
-) -> Iterator[Draw]:
-    """Yield rows of a domain for ever, with replacement, each drawn for a class by a function of (seed, position).
-
-    Args:
-        domain: The domain, with random access to its rows.
-        sampler: Draws a class and an example; made from the statistics of the same domain.
-        seed, start, rank, world_size: As for `draws`.
-
-    Raises:
-        ValueError: The domain has no random access, or the sampler was made for another one.
-    """
-    row_at = domain.row_at
-    if row_at is None:
-        raise ValueError(
-            f"{domain.name} can only be read in order, but rare class sampling jumps: add --no_rare_class_sampling, or "
-            "give the domain as a folder"
-        )
-    if sampler.num_examples != domain.num_rows:
-        raise ValueError(
-            f"the class statistics are of {sampler.num_examples} examples, but {domain.name} has {domain.num_rows}: "
-            "collect them from this domain"
-        )
-
-    def draw(position: int) -> Draw:
-        class_id, index = sampler.draw(np.random.default_rng([seed, position, _RARE_CLASS_STREAM]))
-        return Draw(position, row_at(index), RequiredClass(class_id, sampler.min_crop_pixels))
-
-    return map(draw, count(start + (rank - start) % world_size, world_size))
 
 
 class TrainingStream:
@@ -117,8 +53,10 @@ class TrainingStream:
             single process with a batch `world_size` times as large.
         start: The position to start from: 0, or the saved `position` of the run to resume.
         max_bad_samples: Number of different bad samples to skip, each with a warning, before an error.
+        bad_samples: Those that were met before the start, to resume.
         pin_memory: Put batches into page-locked memory, from where they are copied to a GPU faster.
-        rare_class_sampling: Draws examples by their classes; None draws every example once per epoch.
+        rare_class_sampling: Draws examples by their classes: from the whole domain; or, given the numbers alone, from
+            blocks of a domain whose rows can only be streamed. None draws every example once per epoch.
 
     Attributes:
         position: The position to resume from after the batches that were taken. Bad samples count. Processes differ
@@ -136,8 +74,9 @@ class TrainingStream:
         world_size: int = 1,
         start: int = 0,
         max_bad_samples: int = 0,
+        bad_samples: Collection[str] = (),
         pin_memory: bool = False,
-        rare_class_sampling: RareClassSampler | None = None,
+        rare_class_sampling: RareClassSampler | RareClassSampling | None = None,
     ) -> None:
         self.domain = domain
         self.batch_size = batch_size
@@ -145,10 +84,13 @@ class TrainingStream:
         self.position = start
         self._world_size = world_size
         self._pin_memory = pin_memory
-        self._bad: set[str] = set()
+        self._bad = dict.fromkeys(bad_samples)
         shard = (seed, start, rank, world_size)
+        self._num_usable = domain.num_rows
         if rare_class_sampling is None:
-            self._num_usable, sampler = domain.num_rows, draws(domain, *shard)
+            sampler = draws(domain, *shard)
+        elif isinstance(rare_class_sampling, RareClassSampling):
+            sampler = rare_class_draws_in_blocks(domain, rare_class_sampling, *shard, max_bad_samples=max_bad_samples)
         else:
             self._num_usable = rare_class_sampling.num_drawable
             sampler = rare_class_draws(domain, rare_class_sampling, *shard)
@@ -159,11 +101,17 @@ class TrainingStream:
                 sampler=sampler,
                 collate_fn=_unchanged,
                 num_workers=num_workers,
+                worker_init_fn=heed_parent_alone,
                 # Two batches ahead in all; the default of 2 samples per worker can be less than one batch.
                 prefetch_factor=max(2, math.ceil(2 * batch_size / num_workers)) if num_workers else None,
                 generator=torch.Generator(),  # a loader draws a number on creation: not from the global generator
             )
         )
+
+    @property
+    def bad_samples(self) -> tuple[str, ...]:
+        """What is wrong with each of the different bad samples met so far."""
+        return tuple(self._bad)
 
     @property
     def num_bad(self) -> int:
@@ -178,11 +126,15 @@ class TrainingStream:
 
         Raises:
             BadExampleError: There were more than `max_bad_samples` bad samples, or no others.
+            WorkerDiedError: A process that decodes has died.
             StopIteration: The stream was closed.
         """
         samples: list[dict[str, Any]] = []
         while len(samples) < self.batch_size:
-            sample = next(self._samples)
+            try:
+                sample = next(self._samples)
+            except (ConnectionError, EOFError) as error:  # met before PyTorch has noticed why
+                raise WorkerDiedError(f"the connection to it was lost, {error}") from error
             self.position += self._world_size
             if isinstance(sample, BadSample):
                 self._note_bad(sample)
@@ -207,7 +159,7 @@ class TrainingStream:
     def _note_bad(self, sample: BadSample) -> None:
         if sample.reason in self._bad:
             return  # met again in a later epoch
-        self._bad.add(sample.reason)
+        self._bad[sample.reason] = None
         if self.num_bad > self.max_bad_samples or self.num_bad == self._num_usable:
             raise BadExampleError(
                 f"{self.num_bad} of {self._num_usable} samples in {self.domain.name} are bad (--max_bad_samples is "

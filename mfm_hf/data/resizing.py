@@ -43,7 +43,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     if image.shape[:2] == size:
         return image
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # channels last, the fast layout
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]  # channels last, the fast layout
     resized = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=False)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 

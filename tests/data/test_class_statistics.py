@@ -76,6 +76,12 @@ def test_bad_labels_are_counted_up_to_the_limit_and_never_cached(folder, caplog)
         collect_class_statistics(domain)
 
 
+def test_a_bar_is_shown_while_counting_and_not_for_a_cache(folder, capsys):
+    for shown in (True, False):
+        collect_class_statistics(load_domain(str(folder), "source"), num_workers=2, progress=True)
+        assert (f"count classes of {folder}: 100%" in capsys.readouterr().err) == shown
+
+
 # The cache
 
 
@@ -138,6 +144,16 @@ def test_other_classes_are_counted_anew(folder):
     collect(folder)
     (folder / "classes.json").write_text(json.dumps({f"class {class_id}": class_id for class_id in range(20)}))
     assert collect(folder).shape == (6, 20)
+
+
+def test_another_meaning_of_the_labels_is_counted_anew(folder):
+    names = [f"class {class_id}" for class_id in range(19)]
+    (folder / "classes.json").write_text(json.dumps({name: class_id for class_id, name in enumerate(names)}))
+    counts = collect(folder)
+    # The same names in the same order, but of other ids. (The id 99 has them numbered by the file's order.)
+    ids = {name: {"ids": [18 - class_id]} for class_id, name in enumerate(names)} | {"class 18": {"ids": [0, 99]}}
+    (folder / "classes.json").write_text(json.dumps(ids))
+    np.testing.assert_array_equal(collect(folder), counts[:, ::-1])
 
 
 def test_another_number_of_scenes_has_other_statistics():

@@ -1,11 +1,12 @@
 import pickle
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from mfm_hf.data.classes import CITYSCAPES
-from mfm_hf.data.domain import BadExampleError, check_crop, check_domain
+from mfm_hf.data.classes import CITYSCAPES, class_set_from_names
+from mfm_hf.data.domain import BadExampleError, check_crop, check_domain, check_same_classes
 from mfm_hf.data.domains import load_domain
 
 
@@ -100,6 +101,23 @@ def test_a_crop_must_fit_into_the_images(number_domain):
     for crop_size in ((13, 16), (12, 17)):
         with pytest.raises(ValueError, match=rf"crop {crop_size[0]}x{crop_size[1]} is larger .* numbers \(12x16\)"):
             check_crop(domain, crop_size)
+
+
+@pytest.mark.parametrize(
+    ("names", "difference"),
+    [
+        (("road", "car", "pole"), "only other has 'pole'"),
+        (("car",), "only numbers has 'road'"),
+        (("road", "bus"), "only numbers has 'car'; only other has 'bus'"),
+        (("car", "road"), "class 0 is 'road' in the one and 'car' in the other"),
+        (("road", "car", *"abcdef"), "only other has 'a', 'b', 'c', 'd', 'e', ..."),
+    ],
+)
+def test_different_classes_are_shown(number_domain, names, difference):
+    domain = replace(number_domain(), classes=class_set_from_names(("road", "car")))
+    check_same_classes(domain, replace(domain, name="other"))
+    with pytest.raises(ValueError, match=re.escape(f"numbers and other have different classes ({difference}): name")):
+        check_same_classes(domain, replace(domain, name="other", classes=class_set_from_names(names)))
 
 
 def test_the_classes_are_those_of_cityscapes_by_default(folder):

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mfm_hf.data.classes import CITYSCAPES
 from mfm_hf.data.domain import BadExampleError, check_domain
 from mfm_hf.data.domains import load_domain
 from mfm_hf.data.folders import folder_domain, write_folder
@@ -62,20 +61,6 @@ def test_a_target_may_have_images_alone(folder):
     assert load_domain(str(folder), "target").num_rows == 6
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "I;16"])
-def test_a_label_of_any_usual_mode_holds_ids(folder, mode):
-    path = folder / "labels" / "town" / "00.png"
-    ids = np.asarray(Image.open(path))
-    if mode == "P":
-        label = Image.fromarray(ids)
-        label.putpalette([value for color in CITYSCAPES.colors for value in color])
-    else:
-        label = Image.fromarray(ids.astype({"L": np.uint8, "I;16": np.uint16}[mode]))
-    assert label.mode == mode
-    label.save(path)
-    np.testing.assert_array_equal(examples(load_domain(str(folder), "source"))[0].label, ids)
-
-
 def test_classes_of_ones_own(folder, write_pair):
     ids = {"thing": 1, "stuff": 0} | {f"class {index}": index for index in range(2, 300)}
     (folder / "classes.json").write_text(json.dumps(ids))
@@ -84,6 +69,54 @@ def test_classes_of_ones_own(folder, write_pair):
     assert domain.classes.id2label[0] == "stuff"
     assert domain.classes.label2id["class 299"] == 299
     assert examples(domain)[-1].label.max() == 299
+
+
+COLORED = {"road": [128, 64, 128], "car": [0, 0, 142], "ignore": [0, 0, 0]}
+
+
+def write_in_colors(folder):
+    """Give the six labels three colours. Returns the train ids that these mean."""
+    colors, expected = np.array(list(COLORED.values()), np.uint8), []
+    for path in sorted((folder / "labels").rglob("*.png")):
+        ids = np.asarray(Image.open(path)) % 3
+        Image.fromarray(colors[ids]).save(path)
+        expected.append(np.where(ids == 2, 255, ids))
+    return expected
+
+
+def test_labels_in_colours(folder):
+    expected = write_in_colors(folder)
+    (folder / "classes.json").write_text(json.dumps(COLORED))
+    domain = load_domain(str(folder), "source")
+    assert domain.classes.names == ("road", "car")
+    assert domain.classes.colors == ((128, 64, 128), (0, 0, 142))
+    check_domain(domain)
+    for example, ids in zip(examples(domain), expected, strict=True):
+        np.testing.assert_array_equal(example.label, ids)
+
+
+def test_a_given_label_map_wins(folder, tmp_path):
+    expected = write_in_colors(folder)
+    (folder / "classes.json").write_text("not looked at")
+    (tmp_path / "map.json").write_text(json.dumps(COLORED))
+    domain = load_domain(str(folder), "source", label_map=tmp_path / "map.json")
+    np.testing.assert_array_equal(examples(domain)[5].label, expected[5])
+    with pytest.raises(FileNotFoundError, match=r"there is no label map .*nowhere\.json"):
+        load_domain(str(folder), "source", label_map=tmp_path / "nowhere.json")
+
+
+def test_a_split_may_have_a_label_map_of_its_own(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "parent" / "train")
+    (tmp_path / "parent" / "classes.json").write_text(json.dumps({f"class {i}": i for i in range(19)}))
+    assert load_domain(str(tmp_path / "parent"), "source").classes.names[0] == "class 0"
+    (tmp_path / "parent" / "train" / "classes.json").write_text(json.dumps({f"own {i}": i for i in range(19)}))
+    assert load_domain(str(tmp_path / "parent"), "source").classes.names[0] == "own 0"
+
+
+def test_a_label_map_is_for_folders(tmp_path):
+    (tmp_path / "map.json").write_text(json.dumps(COLORED))
+    with pytest.raises(ValueError, match=r"--label_map is for folders.*, but streets:game is none"):
+        load_domain("streets:game", "source", label_map=tmp_path / "map.json")
 
 
 def test_a_photograph_is_turned_as_its_tag_says(folder):
@@ -154,22 +187,10 @@ def test_two_images_of_one_name(folder):
         load_domain(str(folder), "source")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "is not JSON"),
-        ("[]", "does not number"),
-        ("{}", "does not number"),
-        ('{"a": 0, "b": 2}', "does not number"),
-        ('{"a": 0, "b": 0}', "does not number"),
-        ('{"a": false, "b": true}', "does not number"),
-        ('{"a": 0, "b": [1]}', "does not number"),
-    ],
-)
-def test_bad_classes(folder, text, message):
-    (folder / "classes.json").write_text(text)
-    with pytest.raises(ValueError, match=rf"classes.json {message}.*write .*\"name\": id"):
-        load_domain(str(folder), "source")
+def test_a_bad_label_map_beside_the_images(folder):
+    (folder / "classes.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"set/classes\.json is no label map"):
+        load_domain(str(folder), "target")
 
 
 # What is wrong with an example
@@ -194,7 +215,9 @@ def test_a_label_value_without_a_class(folder, value, dtype):
     label = np.zeros((12, 16), dtype)
     label[3, 4] = value
     Image.fromarray(label).save(folder / "labels" / "town" / "00.png")
-    assert_bad(folder, f"label value {value} in .*labels/town/00.png, but there are 19 classes and the ignore index is")
+    assert_bad(
+        folder, rf"label value {value} in .*labels/town/00.png \(pixels: 1\), but there are 19 classes and the ignore"
+    )
 
 
 def test_the_ignore_index_is_no_class(folder):
@@ -202,7 +225,7 @@ def test_the_ignore_index_is_no_class(folder):
     check_domain(folder_domain(folder, "train", labelled=True, ignore_index=254))
 
 
-def test_a_label_in_colours(folder):
+def test_a_label_in_colours_without_a_label_map(folder):
     Image.fromarray(np.zeros((12, 16, 3), np.uint8)).save(folder / "labels" / "town" / "00.png")
     assert_bad(folder, r"00.png is a colour picture \(mode RGB\): a label holds one class id per pixel")
 
@@ -262,6 +285,16 @@ def test_many_classes_are_written_too(folder, tmp_path, write_pair):
     domain = load_domain(str(folder), "source", ignore_index=65535)
     write_folder(domain, tmp_path / "copy")
     assert_same_examples(load_domain(str(tmp_path / "copy"), "source", ignore_index=65535), domain)
+
+
+def test_colours_of_classes_are_written_too(folder, tmp_path):
+    write_in_colors(folder)
+    (folder / "classes.json").write_text(json.dumps(COLORED))
+    domain = load_domain(str(folder), "source")
+    write_folder(domain, tmp_path / "copy")
+    copy = load_domain(str(tmp_path / "copy"), "source")
+    assert copy.classes == domain.classes
+    assert_same_examples(copy, domain)
 
 
 def test_some_images_alone_are_written(folder, tmp_path):

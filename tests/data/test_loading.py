@@ -12,8 +12,9 @@ import torch
 from mfm_hf.data.class_statistics import collect_class_statistics
 from mfm_hf.data.domain import BadExampleError, light_rows
 from mfm_hf.data.domains import load_domain
+from mfm_hf.data.draws import draws, rare_class_draws
 from mfm_hf.data.folders import write_folder
-from mfm_hf.data.loading import TrainingStream, draws, rare_class_draws
+from mfm_hf.data.loading import TrainingStream
 from mfm_hf.data.rare_class_sampling import RareClassSampler, RareClassSampling
 from mfm_hf.data.transforms import TrainingTransform
 
@@ -218,7 +219,7 @@ def test_two_processes_share_a_rare_class_stream(number_domain):
 def test_rare_class_sampling_needs_random_access(number_domain):
     domain = number_domain()
     setting = {"batch_size": 1, "seed": 0, "rare_class_sampling": rare_class_sampler(domain)}
-    with pytest.raises(ValueError, match=r"numbers can only be read in order, .*: add --no_rare_class_sampling"):
+    with pytest.raises(ValueError, match="numbers can only be read in order, but rare class sampling by statistics"):
         TrainingStream(replace(domain, row_at=None), TRANSFORM, **setting)
 
 
@@ -287,3 +288,29 @@ def test_workers_end_with_their_stream(number_domain, closing):
     del stream
     gc.collect()
     assert multiprocessing.active_children() == []
+
+
+# Resumption, and data that changes meanwhile
+
+
+def test_bad_samples_are_counted_over_a_resumption(number_domain):
+    setting = {"batch_size": 3, "seed": 0, "max_bad_samples": 1}
+    stopped = TrainingStream(number_domain(10, bad=(3,)), TRANSFORM, **setting)
+    take(stopped, 4)
+    (reason,) = stopped.bad_samples
+    again = {**setting, "start": stopped.position, "bad_samples": stopped.bad_samples}
+    resumed = TrainingStream(number_domain(10, bad=(3,)), TRANSFORM, **again)
+    take(resumed, 4)
+    assert resumed.bad_samples == (reason,)
+    with pytest.raises(BadExampleError, match="2 of 10 samples"):
+        take(TrainingStream(number_domain(10, bad=(3, 5)), TRANSFORM, **again), 8)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize(("there", "start"), [(7, 0), (7, 5), (12, 0), (0, 0)])
+def test_a_domain_whose_rows_have_become_fewer_or_more_is_an_error(number_domain, there, start, num_workers):
+    rows = number_domain(there).rows if there else light_rows([])
+    domain = replace(number_domain(10), rows=rows)
+    setting = {"batch_size": 1, "seed": 0, "start": start, "num_workers": num_workers}
+    with pytest.raises(ValueError, match=f"numbers has {there} rows in epoch 0, not 10 as at the start: files were"):
+        take(TrainingStream(domain, TRANSFORM, **setting), 13)

@@ -16,7 +16,8 @@ def test_images_are_resized_as_opencv_does(case):
     wanted = OPENCV[f"image_out{case}"]
     resized_image = resize_image(OPENCV[f"image{case}"], wanted.shape[:2])
     assert np.abs(resized_image.astype(int) - wanted).max() <= 1
-    assert resized_image.dtype == np.uint8 and resized_image.flags.c_contiguous
+    assert resized_image.dtype == np.uint8
+    assert resized_image.flags.c_contiguous
 
 
 @pytest.mark.parametrize("case", CASES)

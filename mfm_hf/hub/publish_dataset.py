@@ -1,0 +1,49 @@
+"""Publish a prepared dataset on the Hub, where only its owner sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mfm_hf.data.dataset_card import CARD_FILE
+from mfm_hf.data.manifest import MANIFEST_FILE, Manifest
+from mfm_hf.hub.upload import RETRY_WAITS, HubRepository
+
+
+def publish_dataset(
+    directory: Path, repo_id: str, *, token: str | None = None, retry_waits: Sequence[float] = RETRY_WAITS
+) -> str:
+    """Upload a prepared dataset to a private repository, in a single commit.
+
+    It may be repeated: what the Hub has already is not sent again, and shards of an older upload are removed. Whether
+    others may see it is for the licence of the images to say, and for their owner to set on the Hub.
+
+    Args:
+        directory: Its folder.
+        repo_id: `ORG/NAME`; it is made if need be. `NAME` alone is one of your own.
+        token: Of the Hub. Default: `HF_TOKEN`, or that of `hf auth login`.
+        retry_waits: Seconds to wait before each further attempt after an error that may pass by itself.
+
+    Returns:
+        Address of the repository.
+
+    Raises:
+        FileNotFoundError: The folder holds no prepared dataset, or not all of it.
+        ValueError: The name cannot be one.
+        PublishError: The Hub cannot be reached or does not take the files, or the repository is public.
+    """
+    manifest_file = directory / MANIFEST_FILE
+    if not manifest_file.is_file():
+        raise FileNotFoundError(f"{directory} holds no {MANIFEST_FILE}: give the folder of a prepared dataset")
+    manifest = Manifest.from_json(manifest_file.read_bytes(), str(manifest_file))
+    names = [MANIFEST_FILE, CARD_FILE]
+    for split in manifest.splits.values():
+        names += [shard.file for shard in split.shards]
+        names += [split.class_pixels.file] if split.class_pixels is not None else []
+    missing = [name for name in names if not (directory / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{directory} lacks {missing[0]}: prepare it again")
+    repository = HubRepository(repo_id, directory, "dataset", token, retry_waits)
+    url = repository.create(private=True)
+    repository.commit({name: directory / name for name in names}, ("*.parquet", "*.npz"), "Upload prepared dataset")
+    return url.url
