@@ -1,10 +1,11 @@
-"""`mfm-hf evaluate`: measure a checkpoint on a domain."""
+"""`mfm-hf evaluate`: measure a checkpoint on a domain, or write its predictions for a benchmark's server."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mfm_hf.commands._errors import one_line_errors
 from mfm_hf.commands._files import check_can_write
@@ -12,13 +13,23 @@ from mfm_hf.commands._parser import command_parser, positive_int
 from mfm_hf.files import write_json
 
 if TYPE_CHECKING:
-    from transformers import BaseImageProcessor
+    from transformers import BaseImageProcessor, PreTrainedModel
+
+    from mfm_hf.data.domain import Domain
+    from mfm_hf.evaluation.setting import EvaluationSetting
+
+Word = TypeVar("Word", bound=str)
+
+_NATIVE: Literal["native"] = "native"
+_WHOLE: Literal["whole"] = "whole"
 
 _DESCRIPTION = """\
-Measure a segmentation checkpoint on the labelled images of a domain.
+Measure a segmentation checkpoint on the labelled images of a domain, or write the zip of its predictions that the
+server of a benchmark takes.
 
-example:
+examples:
   {prog} --model outputs/run --domain streets:real --output outputs/run/eval.json
+  {prog} --model outputs/run --domain acdc:data/acdc#test --submission outputs/acdc.zip
 """
 
 
@@ -26,8 +37,10 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command with the options of `argv` (default: those of the command line)."""
     args = _parse(argv)
     with one_line_errors():
+        if args.submission is not None:
+            _submit(args)
+            return
         results = _evaluate(args)
-        print(_table(results))
         if args.output is not None:
             write_json(args.output, results)
             print(f"results: {args.output}")
@@ -37,9 +50,51 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = command_parser("evaluate", "evaluate_checkpoint.py", _DESCRIPTION)
     parser.add_argument("--model", required=True, help="checkpoint folder or Hub id")
     parser.add_argument(
-        "--domain", required=True, help="streets:real, streets:game, or a folder with images/ and labels/; see README"
+        "--domain",
+        required=True,
+        help="streets:real, streets:game, a benchmark such as cityscapes:DIR, or a folder with images/ and labels/",
+    )
+    parser.add_argument(
+        "--label_map",
+        type=Path,
+        metavar="FILE.json",
+        help="what stands in the labels of a folder (default: its classes.json)",
     )
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the results to this file, too")
+    parser.add_argument(
+        "--submission",
+        type=Path,
+        metavar="FILE.zip",
+        help="measure nothing, write this file for the benchmark's server",
+    )
+    parser.add_argument(
+        "--image_size",
+        nargs="+",
+        metavar="PIXELS",
+        help="longer and shorter side that images are fitted into, or: native (default: what the image processor of "
+        "the checkpoint says, or else the papers' size for a benchmark)",
+    )
+    parser.add_argument(
+        "--window_size",
+        nargs="+",
+        metavar="PIXELS",
+        help="height and width of windows that slide over the image, or: whole (default: whole; for HRDA its own)",
+    )
+    parser.add_argument(
+        "--window_stride",
+        nargs=2,
+        type=positive_int,
+        metavar="PIXELS",
+        help="rows and columns between windows (default: half of them)",
+    )
+    parser.add_argument(
+        "--window_batch_size", type=positive_int, default=1, metavar="N", help="windows per forward pass, of each image"
+    )
+    parser.add_argument(
+        "--eval_classes",
+        metavar="NAMES",
+        help="classes to take the mean over: cityscapes19, synthia16, synthia13 or name,name,... (default: all)",
+    )
     parser.add_argument("--batch_size", type=positive_int, default=4, metavar="N", help="images per forward pass")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="use the first N images only (default: all)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
@@ -51,18 +106,28 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what `--output` holds."""
     # These imports take seconds; `--help` does without.
-    from mfm_hf.commands._checkpoint import load_image_processor, load_model
     from mfm_hf.data.domains import load_domain
+    from mfm_hf.data.resizing import resized
+    from mfm_hf.evaluation.class_sets import resolve_eval_classes
     from mfm_hf.evaluation.evaluator import evaluate_model
 
     if args.output is not None:
         check_can_write(args.output)
-    domain = load_domain(args.domain, role="eval", ignore_index=args.ignore_index)
-    model = load_model(args.model, args.device)
-    if processor := load_image_processor(args.model):
-        _check_pixels(args.model, processor)
-    scores = evaluate_model(model, domain, batch_size=args.batch_size, limit=args.limit, num_workers=args.num_workers)
+    domain = load_domain(args.domain, role="eval", ignore_index=args.ignore_index, label_map=args.label_map)
+    eval_classes = None if args.eval_classes is None else resolve_eval_classes(args.eval_classes, domain.classes)
+    model, setting = _load(args, domain)
+    scores = evaluate_model(
+        model,
+        domain if setting.box is None else resized(domain, setting.box, labels=False),
+        batch_size=args.batch_size,
+        limit=args.limit,
+        window=setting.window,
+        eval_classes=eval_classes,
+        num_workers=args.num_workers,
+    )
+    print(_report(scores, args.domain, domain.split, setting))
     return {
         "mean_iou": scores.pop("mean_iou"),
         "per_class_iou": scores.pop("per_class_iou"),
@@ -70,8 +135,62 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
         "domain": args.domain,
         "split": domain.split,
         "ignore_index": domain.ignore_index,
+        **setting.as_json(),
         **scores,
     }
+
+
+def _submit(args: argparse.Namespace) -> None:
+    """Write the predictions of a benchmark's test images for its server."""
+    from mfm_hf.data.domains import load_domain
+    from mfm_hf.evaluation.submission import write_submission
+
+    for option in ("output", "limit", "eval_classes", "label_map"):
+        if getattr(args, option) is not None:
+            raise ValueError(f"--submission takes all test images and gives no scores: leave --{option} away")
+    check_can_write(args.submission)
+    domain = load_domain(args.domain, role="target", ignore_index=args.ignore_index)
+    model, setting = _load(args, domain)
+    num_images = write_submission(
+        model,
+        domain,
+        args.submission,
+        box=setting.box,
+        window=setting.window,
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+    )
+    print(f"{num_images} images of {args.domain}; {setting}\nsubmission: {args.submission}")
+
+
+def _load(args: argparse.Namespace, domain: Domain) -> tuple[PreTrainedModel, EvaluationSetting]:
+    """Return the model, and how it is to see the images of a domain."""
+    from mfm_hf.commands._checkpoint import load_image_processor, load_model
+    from mfm_hf.evaluation.setting import EvaluationSetting, choose_box, choose_window
+    from mfm_hf.hub.image_processor import box_of
+
+    image_size = _two_numbers("image_size", args.image_size, _NATIVE)
+    window_size = _two_numbers("window_size", args.window_size, _WHOLE)
+    model = load_model(args.model, args.device)
+    processor = load_image_processor(args.model)
+    if processor is not None:
+        _check_pixels(args.model, processor)
+    trained_at = None if processor is None else box_of(processor.to_dict())
+    box, chosen_by = choose_box(image_size, trained_at, domain, model)
+    window = choose_window(window_size, args.window_stride, args.window_batch_size, model)
+    return model, EvaluationSetting(box, chosen_by, window)
+
+
+def _two_numbers(option: str, words: Sequence[str] | None, other: Word) -> tuple[int, int] | Word | None:
+    """Read two numbers of pixels, or the one word that an option takes instead."""
+    match words:
+        case None:
+            return None
+        case [word] if word == other:
+            return other
+        case [first, second] if first.isdecimal() and second.isdecimal() and int(first) > 0 and int(second) > 0:
+            return int(first), int(second)
+    raise ValueError(f"--{option} takes two numbers of pixels, or: {other}; not {' '.join(words)}")
 
 
 def _check_pixels(model_name: str, processor: BaseImageProcessor) -> None:
@@ -91,16 +210,14 @@ def _check_pixels(model_name: str, processor: BaseImageProcessor) -> None:
         )
 
 
-def _table(results: dict[str, Any]) -> str:
-    ious = results["per_class_iou"]
-    width = max(map(len, [*ious, "pixel accuracy"]))
-    occurring = sum(iou is not None for iou in ious.values())
-    lines = [f"{'class':<{width}}  IoU in %"]
-    lines += [f"{name:<{width}}  {'-' if iou is None else format(100 * iou, '.2f'):>8}" for name, iou in ious.items()]
-    lines += [
-        "-" * (width + 10),
-        f"{'mean IoU':<{width}}  {100 * results['mean_iou']:8.2f}  (of the {occurring} classes that occur)",
-        f"{'pixel accuracy':<{width}}  {100 * results['overall_accuracy']:8.2f}",
-        f"{results['num_images']} images of {results['domain']} ({results['split']}) in {results['seconds']:.1f} s",
+def _report(scores: Mapping[str, Any], domain: str, split: str, setting: EvaluationSetting) -> str:
+    """Return what is printed of the scores."""
+    from mfm_hf.evaluation.results_table import paper_row, score_table
+
+    parts = [
+        score_table(scores),
+        f"{scores['num_images']} images of {domain} ({split}) in {scores['seconds']:.1f} s\n{setting}; labels at their "
+        "own size",
     ]
-    return "\n".join(lines)
+    row = paper_row(scores)
+    return "\n".join(parts if row is None else [*parts, "", row])

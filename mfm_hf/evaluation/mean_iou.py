@@ -48,18 +48,26 @@ class MeanIoU(evaluate.Metric):
     Args:
         id2label: Name of every class id, 0 .. number of classes - 1. The names must differ.
         ignore_index: Reference value of the pixels that are not counted.
+        mean_over: Names of the classes that the means are taken over; the pixels of the others still count against
+            whatever is predicted there. Default: all.
 
     Raises:
-        ValueError: If the ids of `id2label` are not 0, 1, 2, ... or two classes share a name.
+        ValueError: If the ids of `id2label` are not 0, 1, 2, ..., two classes share a name, or `mean_over` names none
+            of them.
     """
 
-    def __init__(self, id2label: Mapping[int, str], ignore_index: int = 255) -> None:
+    def __init__(
+        self, id2label: Mapping[int, str], ignore_index: int = 255, mean_over: Sequence[str] | None = None
+    ) -> None:
         if not id2label or sorted(id2label) != list(range(len(id2label))):
             raise ValueError(f"id2label needs the ids 0, 1, 2, ... without gaps, but has {sorted(id2label)}")
         self.label_names = [id2label[index] for index in range(len(id2label))]
         if len(set(self.label_names)) != len(self.label_names):
             raise ValueError(f"two classes share a name, so scores by name are ambiguous: {self.label_names}")
         self.ignore_index = ignore_index
+        self.mean_over = list(self.label_names if mean_over is None else mean_over)
+        if unknown := [name for name in self.mean_over if name not in self.label_names]:
+            raise ValueError(f"there is no class {unknown[0]!r} to take the mean over: {self.label_names}")
         super().__init__()
         self.info.module_name = "mean_iou"  # `evaluate` makes "mean_io_u" of the class name
         self._reset()
@@ -131,9 +139,10 @@ class MeanIoU(evaluate.Metric):
         """Return the scores of all images added, these included, and start afresh.
 
         Returns:
-            `mean_iou`, `mean_accuracy` (the mean recall of the classes), `overall_accuracy` (the share of pixels that
-            are right): floats in 0 .. 1. `per_class_iou`, `per_class_accuracy`: by label name, `None` where the
-            class does not occur. Plain Python values, ready for JSON.
+            `mean_iou`, `mean_accuracy` (the mean recall of the classes): floats in 0 .. 1, None where none of the
+            classes to take the mean over occurs. `overall_accuracy`: the share of all pixels that are right.
+            `per_class_iou`, `per_class_accuracy`: by label name, `None` where the class does not occur. Plain Python
+            values, ready for JSON.
 
         Raises:
             ValueError: If no pixel was counted, or an id was out of range.
@@ -147,7 +156,7 @@ class MeanIoU(evaluate.Metric):
             raise ValueError(
                 f"no pixel to score in {num_images} images: add images whose labels are not all {self.ignore_index}"
             )
-        return _scores(matrix.double(), self.label_names)
+        return _scores(matrix.double(), self.label_names, self.mean_over)
 
     def _count(self, predictions: Tensor, references: Tensor) -> None:
         """Add (batch, height, width) maps to the counts, without waiting for the device."""
@@ -206,18 +215,24 @@ def _widen(id_range: Tensor, other: Tensor) -> Tensor:
     return torch.stack([torch.minimum(id_range[0], other[0]), torch.maximum(id_range[1], other[1])])
 
 
-def _scores(matrix: Tensor, names: Sequence[str]) -> dict[str, Any]:
+def _scores(matrix: Tensor, names: Sequence[str], mean_over: Sequence[str]) -> dict[str, Any]:
     """Return the scores of a confusion matrix of doubles, rows: reference, columns: prediction."""
     correct, labelled, predicted = matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)
     iou = correct / (labelled + predicted - correct)  # 0 / 0 = nan: the class does not occur
     accuracy = correct / labelled
+    averaged = [names.index(name) for name in mean_over]
     return {
-        "mean_iou": iou.nanmean().item(),
-        "mean_accuracy": accuracy.nanmean().item(),
+        "mean_iou": _mean(iou[averaged]),
+        "mean_accuracy": _mean(accuracy[averaged]),
         "overall_accuracy": (correct.sum() / matrix.sum()).item(),
         "per_class_iou": _by_name(names, iou.tolist()),
         "per_class_accuracy": _by_name(names, accuracy.tolist()),
     }
+
+
+def _mean(shares: Tensor) -> float | None:
+    mean = shares.nanmean().item()
+    return None if np.isnan(mean) else mean
 
 
 def _by_name(names: Iterable[str], values: Iterable[float]) -> dict[str, float | None]:

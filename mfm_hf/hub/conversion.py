@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -20,11 +21,14 @@ from transformers import (
 )
 
 from mfm_hf.data.classes import CITYSCAPES
+from mfm_hf.files import write_json
 from mfm_hf.hub.image_processor import save_image_processor
+from mfm_hf.hub.model_card import CONVERSION_FILE
 from mfm_hf.hub.reference.checkpoint import CheckpointError, Weights, read_checkpoint
 from mfm_hf.hub.reference.detection import detect_network
 from mfm_hf.hub.reference.names import HeadLayout, name_table
 from mfm_hf.hub.reference.network import Network
+from mfm_hf.hub.reference.presets import encoder_name
 from mfm_hf.hub.reference.settings import Settings
 from mfm_hf.models.configuration_hrda import HrdaConfig
 from mfm_hf.models.modeling_daformer import DaformerForSemanticSegmentation
@@ -78,7 +82,8 @@ def convert_checkpoint(
     network = detect_network(reference.tensors, Settings(settings or {}))
     tensors = network.to_ours(reference.tensors)
     _name_classes(network.model.config, class_names, reference.class_names)
-    _save(network.model, tensors, folder)
+    origin = {"file": checkpoint.name, "weights": weights, "encoder": encoder_name(network.model.config)}
+    _save(network.model, tensors, folder, origin)
     return network
 
 
@@ -132,13 +137,21 @@ def _name_classes(config: PretrainedConfig, wanted: Sequence[str] | None, found:
         part.label2id = {name: index for index, name in enumerate(names)}
 
 
-def _save(model: PreTrainedModel, tensors: dict[str, Tensor], folder: Path) -> None:
-    """Write the folder beside its place first, so that no half of it is ever seen there."""
+def _save(model: PreTrainedModel, tensors: dict[str, Tensor], folder: Path, origin: Mapping[str, str]) -> None:
+    """Write the folder beside its place first, so that no half of it is ever seen there.
+
+    Args:
+        model: The network.
+        tensors: Its weights.
+        folder: The place.
+        origin: What the model card is to say of where it comes from.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as workplace:
         complete = Path(workplace) / "complete"
         model.save_pretrained(complete, state_dict=tensors)
         save_image_processor(complete)
+        write_json(complete / CONVERSION_FILE, origin)
         if folder.exists():  # empty
             folder.rmdir()
         complete.rename(folder)
@@ -150,9 +163,13 @@ def _load(folder: str | Path, layout: HeadLayout) -> Network:
     architecture = next(iter(config.architectures or ()), None)
     if architecture not in _MODELS:
         raise CheckpointError(f"{folder} holds a {architecture}: the reference code bases have {', '.join(_MODELS)}")
-    model, report = _MODELS[architecture].from_pretrained(
-        folder, config=config, dtype=torch.float32, output_loading_info=True
-    )
+    try:
+        model, report = _MODELS[architecture].from_pretrained(
+            folder, config=config, dtype=torch.float32, output_loading_info=True
+        )
+    except (SafetensorError, RuntimeError) as error:  # damaged, or of other shapes than the config says
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(f"the weights in {folder} cannot be read ({reason}): get them again") from error
     missing = set(report["missing_keys"])
     heads = {name for name in model.state_dict() if not name.startswith(f"{model.base_model_prefix}.")}
     if missing and missing != heads:

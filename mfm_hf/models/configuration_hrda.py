@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from transformers import AutoConfig, PretrainedConfig, SegformerConfig
 
 from .configuration_daformer import DaformerConfig
 from .configuration_deeplabv2 import DeepLabV2Config
+from .sliding_window import SlidingWindow
 
 _BASES: dict[str, type[PretrainedConfig]] = {
     config.model_type: config for config in (DaformerConfig, DeepLabV2Config, SegformerConfig)
@@ -29,12 +30,17 @@ class HrdaConfig(PretrainedConfig):
         detail_stride: Rows and columns between sliding detail windows. Default: half the crop.
         crop_divisor: Spacing in pixels of the grid on which detail crops lie.
         detail_loss_weight: Share of the detail logits in the loss; the rest is that of the fused logits.
+        window_size: Rows and columns of the windows in which `forward` sees an image that is larger, so that it meets
+            the size that the network was trained at. Default: twice the detail crop, as in the papers. None: the whole
+            image at once, whatever its size.
+        window_stride: Rows and columns between two windows. Default: half the window.
         attention_hidden_size: Channels of the scale attention over a DAFormer or SegFormer. That of a DeepLab-V2 is a
             second head of its kind and has none.
         semantic_loss_ignore_index: Label of the pixels that the loss leaves out.
 
     Raises:
-        ValueError: Another segmenter, a scale that is not 1 / n, or crops and strides that are off the grid.
+        ValueError: Another segmenter, a scale that is not 1 / n, crops and strides that are off the grid, or windows
+            with gaps between them.
     """
 
     model_type = "hrda"
@@ -48,6 +54,8 @@ class HrdaConfig(PretrainedConfig):
         detail_stride: Sequence[int] | None = None,
         crop_divisor: int = 8,
         detail_loss_weight: float = 0.1,
+        window_size: Sequence[int] | Literal["twice_detail"] | None = "twice_detail",
+        window_stride: Sequence[int] | None = None,
         attention_hidden_size: int = 256,
         semantic_loss_ignore_index: int = 255,
         **kwargs: Any,
@@ -60,17 +68,41 @@ class HrdaConfig(PretrainedConfig):
         self.detail_stride = list(detail_stride)
         self.crop_divisor = crop_divisor
         self.detail_loss_weight = detail_loss_weight
+        if window_size == "twice_detail":
+            window_size = [2 * size for size in detail_crop_size]
+        self.window_size = None if window_size is None else list(window_size)
+        if window_stride is None and self.window_size is not None:
+            window_stride = [max(size // 2, 1) for size in self.window_size]
+        self.window_stride = None if window_stride is None else list(window_stride)
         self.attention_hidden_size = attention_hidden_size
         self.semantic_loss_ignore_index = semantic_loss_ignore_index
         self._check_grid()
         if "num_labels" not in kwargs and "id2label" not in kwargs:
             kwargs.update(id2label=self.base_config.id2label, label2id=self.base_config.label2id)
         super().__init__(**kwargs)
+        self._check_windows()
+
+    @property
+    def sliding_window(self) -> SlidingWindow | None:
+        """The windows in which `forward` sees a larger image; None: it sees all of it at once."""
+        if self.window_size is None or self.window_stride is None:
+            return None
+        (rows, columns), (down, right) = self.window_size, self.window_stride
+        return SlidingWindow((rows, columns), (down, right))
 
     @property
     def context_ratio(self) -> int:
         """How many pixels of the full image a pixel of the context image is wide."""
         return round(1 / self.context_scale)
+
+    def _check_windows(self) -> None:
+        if self.window_size is None and self.window_stride is not None:
+            raise ValueError(f"window_stride={self.window_stride} needs a window_size")
+        for name in ("window_size", "window_stride"):
+            sizes = getattr(self, name)
+            if sizes is not None and len(sizes) != 2:
+                raise ValueError(f"{name} must be two numbers of pixels, not {sizes}")
+        self.sliding_window  # noqa: B018 (it refuses gaps)
 
     def _check_grid(self) -> None:
         if not 0 < self.context_scale <= 1 or abs(1 / self.context_scale - self.context_ratio) > 1e-6:

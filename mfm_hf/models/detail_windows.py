@@ -106,10 +106,10 @@ def merge_windows(windows: Tensor, boxes: Sequence[DetailBox], size: Sequence[in
     Returns:
         (batch, channels, height, width).
     """
-    batch_size, channels = windows.shape[0] // len(boxes), windows.shape[1]
-    merged = windows.new_zeros(batch_size, channels, *size)
+    by_box = windows.unflatten(0, (len(boxes), -1))
+    merged = windows.new_zeros(*by_box.shape[1:3], *size)
     count = windows.new_zeros(*size)
-    for box, window in zip(boxes, windows.split(batch_size), strict=True):
+    for box, window in zip(boxes, by_box, strict=True):
         box.cut(merged).add_(window)
         box.cut(count).add_(1)
     return merged / count.clamp(min=1)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import ResNetConfig
 from transformers.models.resnet.modeling_resnet import (
     ResNetConvLayer,
@@ -84,8 +84,8 @@ class DilatedResNetEncoder(ResNetEncoder):
         if not (self.gradient_checkpointing and self.training):
             return block(hidden_state)
 
-        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), _kept_running_statistics(block)
+        def contexts() -> tuple[AbstractContextManager[None], _Recomputation]:
+            return nullcontext(), _Recomputation(block)
 
         return self._gradient_checkpointing_func(block, hidden_state, context_fn=contexts)
 
@@ -107,18 +107,24 @@ def _dilate(block: nn.Module, dilation: int) -> None:
                 layer.dilation = layer.padding = (dilation, dilation)
 
 
-@contextmanager
-def _kept_running_statistics(block: nn.Module) -> Iterator[None]:
-    """Recomputing a block must not count its batch a second time in the running statistics of its norms."""
-    norms = [layer for layer in block.modules() if isinstance(layer, nn.BatchNorm2d)]
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, num_batches_tracked) in zip(norms, kept, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, num_batches_tracked
+class _Recomputation:
+    """While a block is recomputed, its norms are in the mode that they have now, and count no batch a second time.
+
+    It can be entered again, for a graph that several backward passes go through.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        self.norms = [layer for layer in block.modules() if isinstance(layer, _BatchNorm)]
+        self.modes = [norm.training for norm in self.norms]
+
+    def __enter__(self) -> None:
+        self.kept = [(norm.training, norm.momentum, norm.num_batches_tracked) for norm in self.norms]
+        for norm, mode in zip(self.norms, self.modes, strict=True):
+            norm.training, norm.momentum, norm.num_batches_tracked = mode, 0.0, None
+
+    def __exit__(self, *exception: object) -> None:
+        for norm, kept in zip(self.norms, self.kept, strict=True):
+            norm.training, norm.momentum, norm.num_batches_tracked = kept
 
 
 __all__ = ["RESNETS", "DilatedResNet"]

@@ -141,9 +141,17 @@ class HrdaForSemanticSegmentation(HrdaPreTrainedModel):
         Args:
             pixel_values: Normalised images at full size, (batch, 3, height, width).
         """
+        return self.base.encode(self.context_image(pixel_values))
+
+    def context_image(self, pixel_values: Tensor) -> Tensor:
+        """Return the images as the context sees them: filled up and downscaled by `config.context_scale`.
+
+        Args:
+            pixel_values: Normalised images at full size, (batch, 3, height, width).
+        """
         images = self._fill_up(pixel_values)
         height, width = (length // self.config.context_ratio for length in images.shape[-2:])
-        return self.base.encode(F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False))
+        return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False)
 
     def decode(self, features: HrdaFeatures) -> Tensor:
         """Return the fused logits, (batch, num_labels, ceil(height / stride), ceil(width / stride))."""
@@ -171,31 +179,45 @@ class HrdaForSemanticSegmentation(HrdaPreTrainedModel):
     def forward(
         self, pixel_values: Tensor, labels: Tensor | None = None, output_hidden_states: bool | None = None
     ) -> SemanticSegmenterOutput:
-        """Segment images, with detail windows that slide over the whole image.
+        """Segment images, with detail windows that slide over all of them.
+
+        An image larger than `config.window_size` is itself seen in windows, as the published numbers were measured
+        (`test_cfg` "slide" of lhoyer/HRDA); `encode` and `decode`, and with them training, always take it whole.
 
         Args:
             pixel_values: Normalised images, (batch, 3, height, width).
             labels: Class of every pixel, (batch, height, width), or `config.semantic_loss_ignore_index`.
-            output_hidden_states: Whether to return the context features as `hidden_states`.
+            output_hidden_states: Whether to return the context features as `hidden_states`, of all images in the
+                first window first.
 
         Returns:
-            `logits` at stride 4 (8 over DeepLab-V2) and, with `labels`, the `loss`: the mean cross entropies of the
-            fused and of the detail logits at full size, weighted with `config.detail_loss_weight`.
+            `logits` at stride 4 (8 over DeepLab-V2) of an image that one window covers, and at its full size, where
+            windows are merged, of a larger one. With `labels`, the `loss`: the mean cross entropies of the fused and of
+            the detail logits at full size, weighted with `config.detail_loss_weight`.
         """
-        features = self.encode(pixel_values)
-        logits = self.decode_with_detail(features)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
+        contexts: list[tuple[Tensor, ...]] = []
+
+        def predict(images: Tensor) -> Tensor:
+            """Return the fused logits and, for the loss, those of the detail behind them."""
+            features = self.encode(images)
+            logits = self.decode_with_detail(features)
+            if output_hidden_states:
+                contexts.append(features.context)
+            return logits.fused if labels is None else torch.cat([logits.fused, logits.detail], dim=1)
+
+        window = self.config.sliding_window
+        logits = predict(pixel_values) if window is None else window(pixel_values, predict)
         return SemanticSegmenterOutput(
             loss=None if labels is None else self._loss(logits, labels),
-            logits=logits.fused,
-            hidden_states=features.context if output_hidden_states else None,
+            logits=logits[:, : self.config.num_labels],
+            hidden_states=tuple(map(torch.cat, zip(*contexts, strict=True))) if output_hidden_states else None,
         )
 
-    def _loss(self, logits: HrdaLogits, labels: Tensor) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         weight, ignore_index = self.config.detail_loss_weight, self.config.semantic_loss_ignore_index
-        fused = upsampled_cross_entropy(logits.fused, labels, ignore_index)
-        detail = upsampled_cross_entropy(logits.detail, logits.detail_box.cut(labels), ignore_index)
+        fused, detail = (upsampled_cross_entropy(part, labels, ignore_index) for part in logits.chunk(2, dim=1))
         return (1 - weight) * fused + weight * detail
 
     def _fill_up(self, pixel_values: Tensor) -> Tensor:
@@ -239,7 +261,7 @@ def _hull(boxes: Sequence[DetailBox], height: int, width: int) -> DetailBox:
 
 def _scale_attention(config: HrdaConfig, feature_channels: Sequence[int]) -> nn.Module:
     base_config: PretrainedConfig = config.base_config
-    if isinstance(base_config, DeepLabV2Config):
+    if base_config.model_type == DeepLabV2Config.model_type:  # a repository's own code may exist as two classes
         return DeepLabV2DecodeHead(feature_channels[-1], config.num_labels, base_config.dilations)
     hidden_size = config.attention_hidden_size
     return DaformerDecodeHead(

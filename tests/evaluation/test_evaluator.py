@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from mfm_hf.data.classes import class_set_from_names
 from mfm_hf.data.domain import BadExampleError, Domain, Example
+from mfm_hf.data.resizing import resize_image, resized
+from mfm_hf.data.transforms import normalize
 from mfm_hf.evaluation.evaluator import evaluate_model
 from mfm_hf.evaluation.mean_iou import MeanIoU
+from mfm_hf.models.sliding_window import SlidingWindow
 from tests.image_processors import needs_image_processor
 
 CLASSES = class_set_from_names(("road", "car", "sky"))
@@ -81,6 +85,7 @@ def test_equals_the_image_processors_way(
     results = evaluate_model(model, domain, batch_size=batch_size, num_workers=num_workers, progress=False)
     assert results.pop("num_images") == len(SIZES)
     assert results.pop("seconds") > 0
+    assert results.pop("eval_classes") is None
     expected = scores_image_by_image(model)
     assert results["mean_iou"] == pytest.approx(expected["mean_iou"], abs=1e-3)
     assert results["per_class_iou"] == pytest.approx(expected["per_class_iou"], abs=1e-3)
@@ -100,6 +105,66 @@ def test_examples_come_in_order_with_their_predictions(model: SegformerForSemant
         (["3"], (1, 48, 40)),
         (["4"], (1, 32, 64)),
     ]
+
+
+def predictions_of(model: SegformerForSemanticSegmentation, domain: Domain, **options: object) -> list[Tensor]:
+    """The class maps of all images, in their order."""
+    maps: list[Tensor] = []
+    evaluate_model(model, domain, progress=False, on_batch=lambda _, batch: maps.extend(batch), **options)
+    return maps
+
+
+def decode_large(row: dict) -> Example:
+    rng = np.random.default_rng(row["index"])
+    label = rng.integers(0, 3, (81, 150)).astype(np.uint8)
+    return Example(str(row["index"]), rng.integers(0, 256, (81, 150, 3)).astype(np.uint8), label)
+
+
+@torch.no_grad()
+def test_resized_images_are_measured_at_the_labels_size(
+    model: SegformerForSemanticSegmentation, domain: Domain
+) -> None:
+    """Logits -> size of the image -> size of the label: two steps, which one step would not equal."""
+    small = resized(replace(domain, decode=decode_large), (64, 36), labels=False)
+    maps = predictions_of(model.eval(), small, batch_size=4)
+    for index, prediction in enumerate(maps):
+        image = small.decode({"index": index}).image
+        assert image.shape[:2] == (35, 64)
+        logits = model(pixel_values=normalize(torch.from_numpy(image).permute(2, 0, 1)[None])).logits
+        resize = partial(F.interpolate, mode="bilinear", align_corners=False)
+        expected = resize(resize(logits, size=(35, 64)), size=(81, 150)).argmax(dim=1)[0]
+        in_one_step = resize(logits, size=(81, 150)).argmax(dim=1)[0]
+        assert (prediction == expected).float().mean() > 0.999  # ties aside
+        assert (prediction == in_one_step).float().mean() < 0.999
+
+
+def test_images_of_one_size_may_have_labels_of_several(model: SegformerForSemanticSegmentation, domain: Domain) -> None:
+    def squashed(row: dict) -> Example:
+        example = decode(row)
+        return replace(example, image=resize_image(example.image, (32, 32)))
+
+    maps = predictions_of(model, replace(domain, decode=squashed), batch_size=8)
+    assert [tuple(one.shape) for one in maps] == SIZES
+
+
+@torch.no_grad()
+def test_images_can_be_seen_in_windows(model: SegformerForSemanticSegmentation, domain: Domain) -> None:
+    window = SlidingWindow((32, 32), (16, 16))
+    [first, *_] = predictions_of(model, domain, limit=1, window=window)
+    pixels = normalize(torch.from_numpy(decode({"index": 0}).image).permute(2, 0, 1)[None])
+    logits = window(pixels, lambda windows: model.eval()(pixel_values=windows).logits)
+    assert first.equal(logits.argmax(dim=1)[0])
+    assert not first.equal(predictions_of(model, domain, limit=1)[0])
+
+
+def test_the_mean_can_leave_classes_out(model: SegformerForSemanticSegmentation, domain: Domain) -> None:
+    every = evaluate_model(model, domain, progress=False)
+    some = evaluate_model(model, domain, progress=False, eval_classes=("road", "sky"))
+    ious = every["per_class_iou"]
+    assert some["per_class_iou"] == ious  # no pixel is left out
+    assert some["mean_iou"] == pytest.approx((ious["road"] + ious["sky"]) / 2)
+    assert some["overall_accuracy"] == every["overall_accuracy"]
+    assert some["eval_classes"] == ["road", "sky"]
 
 
 def test_processes_share_the_images(model: SegformerForSemanticSegmentation, domain: Domain) -> None:
@@ -164,5 +229,7 @@ def test_bad_requests_are_refused_before_any_image_is_read(
         evaluate_model(model, replace(unreadable, classes=class_set_from_names(("car", "road", "sky"))))
     with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
         evaluate_model(model, unreadable, batch_size=0)
+    with pytest.raises(ValueError, match="there is no class 'tram' to take the mean over"):
+        evaluate_model(model, unreadable, eval_classes=("road", "tram"))
     with pytest.raises(ValueError, match="limit must be at least 1, not 0"):
         evaluate_model(model, unreadable, limit=0)

@@ -192,3 +192,17 @@ def test_writes_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("evaluate.config.HF_METRICS_CACHE", tmp_path / "metrics")
     MeanIoU(NAMES).compute(predictions=[[[0]]], references=[[[0]]])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_means_can_leave_classes_out() -> None:
+    """The pixels of the others still count against what is predicted there."""
+    reference, prediction = np.array([[0, 0, 1, 1]]), np.array([[0, 0, 0, 1]])
+    metric = MeanIoU({0: "road", 1: "car", 2: "sky"}, mean_over=("road", "sky"))
+    scores = metric.compute(predictions=[prediction], references=[reference])
+    assert scores["mean_iou"] == pytest.approx(2 / 3)  # of the road alone: a car's pixel is in its union
+    assert scores["mean_accuracy"] == 1
+    assert scores["per_class_iou"] == pytest.approx({"road": 2 / 3, "car": 1 / 2, "sky": None})
+    absent = MeanIoU({0: "road", 1: "car", 2: "sky"}, mean_over=("sky",))
+    assert absent.compute(predictions=[prediction], references=[reference])["mean_iou"] is None
+    with pytest.raises(ValueError, match="there is no class 'tram' to take the mean over"):
+        MeanIoU({0: "road"}, mean_over=("tram",))

@@ -28,6 +28,7 @@ from mfm_hf.models.configuration_hrda import HrdaConfig
 from mfm_hf.models.detail_windows import DetailBox, cover, merge_windows
 from mfm_hf.models.modeling_daformer import DaformerForSemanticSegmentation
 from mfm_hf.models.modeling_hrda import HrdaForSemanticSegmentation, fuse_scales
+from mfm_hf.models.sliding_window import SlidingWindow
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "algo_hrda_fusion.json"
 
@@ -139,6 +140,46 @@ def test_loss_is_shared_between_fused_and_detail_logits(model: HrdaForSemanticSe
     assert loss(0.0) == pytest.approx(F.cross_entropy(logits, labels(), ignore_index=255).item())
 
 
+def windowed(model: HrdaForSemanticSegmentation) -> HrdaForSemanticSegmentation:
+    """Let the network see images in windows of 64 x 64: images of 96 x 128 in six of them."""
+    model.config.window_size, model.config.window_stride = [64, 64], [32, 32]
+    return model
+
+
+@torch.no_grad()
+def test_a_large_image_is_seen_in_windows(model: HrdaForSemanticSegmentation):
+    large = images(96, 128)
+    expected = SlidingWindow((64, 64), (32, 32))(large, lambda window: model(window).logits)
+    whole = model(large).logits
+    logits = windowed(model)(large).logits
+    assert logits.shape == (2, NUM_LABELS, 96, 128)
+    torch.testing.assert_close(logits, expected)
+    # A training crop is one window, and encode and decode know of none.
+    assert model(large[..., :64, :64]).logits.shape[-2:] == (16, 16)
+    torch.testing.assert_close(model.decode(model.encode(large)), whole)
+
+
+@torch.no_grad()
+def test_windows_give_the_loss_of_their_logits_and_their_hidden_states(model: HrdaForSemanticSegmentation):
+    large, truth = images(96, 128), labels(96, 128)
+    outputs = windowed(model)(large, labels=truth, output_hidden_states=True)
+    assert outputs.logits.shape == (2, NUM_LABELS, 96, 128)
+    assert [len(stage) for stage in outputs.hidden_states] == [2 * 6] * 4
+    model.config.detail_loss_weight = 0.0
+    expected = F.cross_entropy(outputs.logits, truth, ignore_index=255)
+    torch.testing.assert_close(model(large, labels=truth).loss, expected)
+
+
+def test_windows_of_the_config(tmp_path):
+    published = HrdaConfig()
+    assert (published.window_size, published.window_stride) == ([1024, 1024], [512, 512])
+    assert HrdaConfig(detail_crop_size=(64, 128)).sliding_window == SlidingWindow((128, 256), (64, 128))
+    whole = HrdaConfig(daformer_config(), window_size=None)
+    assert whole.sliding_window is None
+    whole.save_pretrained(tmp_path)
+    assert HrdaConfig.from_pretrained(tmp_path).sliding_window is None
+
+
 @pytest.mark.parametrize("box", [(0, 72, 0, 32), (-8, 24, 0, 32), (2, 34, 0, 32), (32, 32, 0, 32)])
 def test_a_box_off_the_image_or_off_the_grid_is_refused(model: HrdaForSemanticSegmentation, box: tuple[int, ...]):
     with pytest.raises(ValueError, match="must lie within the 64 x 96 image, its sides on multiples of 4"):
@@ -202,6 +243,9 @@ def test_config_survives_a_round_trip(tmp_path):
         ({"detail_crop_size": (100, 96)}, "detail_crop_size must be two positive multiples of crop_divisor=8"),
         ({"detail_stride": (64,)}, "detail_stride must be two positive multiples of crop_divisor=8"),
         ({"detail_crop_size": (64, 64), "detail_stride": (64, 72)}, "leaves gaps between windows"),
+        ({"window_size": (64, 64), "window_stride": (64, 72)}, "leaves gaps between windows"),
+        ({"window_size": (64,)}, "window_size must be two numbers of pixels"),
+        ({"window_size": None, "window_stride": (64, 64)}, "needs a window_size"),
     ],
 )
 def test_impossible_settings_are_refused(arguments: dict[str, object], message: str):
