@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,3 +20,12 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
     unfinished = file.with_name(f".{file.name}.tmp")
     unfinished.write_text(text + "\n", encoding="utf-8")
     unfinished.replace(file)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, have reached the disk: then they outlive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -3,6 +3,7 @@
 from transformers import PretrainedConfig, ResNetConfig, SegformerConfig
 
 from mfm_hf.data.classes import CITYSCAPES
+from mfm_hf.mfm.configuration_rebuilder import RebuilderConfig
 from mfm_hf.mfm.modeling_mfm import (
     DaformerForDomainAdaptation,
     DeepLabV2ForDomainAdaptation,
@@ -10,7 +11,6 @@ from mfm_hf.mfm.modeling_mfm import (
     HrdaForDomainAdaptation,
     SegformerForDomainAdaptation,
 )
-from mfm_hf.mfm.rebuilder import RebuilderConfig
 from mfm_hf.models.configuration_daformer import DaformerConfig
 from mfm_hf.models.configuration_deeplabv2 import DeepLabV2Config
 from mfm_hf.models.configuration_hrda import HrdaConfig
@@ -34,7 +34,8 @@ def deeplabv2_config(**kwargs: object) -> DeepLabV2Config:
 
 
 def hrda_config(base: PretrainedConfig, **kwargs: object) -> HrdaConfig:
-    return HrdaConfig(base_config=base, detail_crop_size=(32, 32), attention_hidden_size=16, **kwargs)
+    """Without windows, so that `forward` is `decode(encode(...))` for images of any size."""
+    return HrdaConfig(base_config=base, detail_crop_size=(32, 32), window_size=None, attention_hidden_size=16, **kwargs)
 
 
 def tiny_model(name: str = "segformer", rebuilder: RebuilderConfig | None = REBUILDER) -> DomainAdaptationModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +62,25 @@ def config_flags(path: Path) -> list[str]:
         ValueError: If it is not a mapping of options to values.
     """
     try:
-        content = yaml.load(path.read_text(), Loader=yaml.BaseLoader)  # every value as the text that it is
-    except yaml.YAMLError as error:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # every value as a text
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:  # the last from brackets in brackets
         raise ValueError(f"{path} is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold lines of the form `option: value`")
+    return option_flags(content)
+
+
+def option_flags(options: Mapping[str, Any]) -> list[str]:
+    """Return the flags that stand for options by name: texts and lists of texts, none for an empty text or `null`."""
     flags: list[str] = []
-    for name, value in content.items():
+    for name, value in options.items():
         match value:
             case "" | "null" | "~":
                 continue
-            case list():
-                flags += [f"--{name}", *map(str, value)]
+            case list() if all(isinstance(item, str) for item in value):
+                flags += [f"--{name}", *value]
+            case str():
+                flags += [f"--{name}", value]
             case _:
-                flags += [f"--{name}", str(value)]
+                raise ValueError(f"the option {name} holds lists or mappings: give it a value, or a list of values")
     return flags

@@ -14,6 +14,7 @@ from mfm_hf.uda.training_args import UdaTrainingArguments
 
 if TYPE_CHECKING:  # imported when the arguments are known to be good: torch and transformers take seconds
     from mfm_hf.data.domain import Domain
+    from mfm_hf.data.domains import Role
     from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
     from mfm_hf.uda.recipes import Recipe
     from mfm_hf.uda.trainer import UdaTrainer
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         if args.print_recipe:
             return print_recipe(args)
         trainer = build_trainer(args)
+        if args.dry_run:
+            return print_estimate(trainer)
         results = trainer.train()
         if args.push_to_hub:
             trainer.push_to_hub()
@@ -52,6 +55,16 @@ def print_recipe(args: UdaTrainingArguments) -> dict[str, Any]:
     return {}
 
 
+def print_estimate(trainer: UdaTrainer) -> dict[str, Any]:
+    """Print what memory and time the run would take."""
+    from mfm_hf.uda.dry_run import dry_run
+
+    estimate = dry_run(trainer)
+    trainer.accelerator.print(estimate)
+    trainer.accelerator.end_training()
+    return {}
+
+
 def build_trainer(args: UdaTrainingArguments) -> UdaTrainer:
     """Open the domains, check all that can be known before training, and build the network and its trainer.
 
@@ -61,18 +74,27 @@ def build_trainer(args: UdaTrainingArguments) -> UdaTrainer:
     from accelerate.utils import set_seed
     from transformers.utils.logging import disable_progress_bar
 
-    from mfm_hf.data.domain import check_crop, check_domain
-    from mfm_hf.data.domains import load_domain
+    from mfm_hf.data.domain import check_crop, check_domain, check_same_classes
     from mfm_hf.uda import run_folder
+    from mfm_hf.uda.image_sizes import at_evaluation_size, at_training_size, settle_target_borders
     from mfm_hf.uda.resolution import fit_to_classes, resolve_recipe
     from mfm_hf.uda.trainer import UdaTrainer
 
     disable_progress_bar()  # those of loading and saving, which would stand between the trainer's own
     recipe = resolve_recipe(args)
     args.model = recipe.model  # what None meant, for all who read the arguments
-    source = load_domain(args.source, "source", args.ignore_index)
-    target = load_domain(args.target, "target", args.ignore_index)
+    source = at_training_size(open_domain(args, args.source, "source"), recipe.crop_size, args.source_size)
+    target = open_domain(args, args.target, "target")
+    settle_target_borders(args, recipe, target)
+    target = at_training_size(target, recipe.crop_size, args.target_size)
     eval_domain = open_eval_domain(args)
+    if eval_domain is not None:
+        eval_size = args.eval_size or (args.target_size if args.eval is None else None)
+        eval_domain = at_evaluation_size(eval_domain, recipe.crop_size, eval_size)
+    source_eval_domain = open_source_eval_domain(args, source)
+    if source_eval_domain is not None:
+        check_domain(source_eval_domain)
+        source_eval_domain = at_evaluation_size(source_eval_domain, recipe.crop_size, args.source_size)
     recipe = fit_to_classes(recipe, source.classes.label2id)
     for note in recipe.notes:
         print(note)
@@ -81,27 +103,74 @@ def build_trainer(args: UdaTrainingArguments) -> UdaTrainer:
     check_domain(source, max_bad_samples=args.max_bad_samples or 0)
     if eval_domain is not None:
         check_domain(eval_domain)
-        if eval_domain.classes.names != source.classes.names:
-            raise ValueError(f"{eval_domain.name} has other classes than {source.name}: give both one classes.json")
-    run_folder.check(
-        Path(args.output_dir), resume=args.resume_from_checkpoint is not None, overwrite=args.overwrite_output_dir
-    )
+        check_same_classes(source, eval_domain)
+    if not args.dry_run:
+        run_folder.check(
+            Path(args.output_dir), resume_from=args.resume_from_checkpoint, overwrite=args.overwrite_output_dir
+        )
     set_seed(args.seed)  # the network starts the same under every recipe
     model = build_model(args, recipe, source)
-    return UdaTrainer(model, args, source, target, eval_domain, recipe)
+    return UdaTrainer(model, args, source, target, eval_domain, recipe, source_eval_domain=source_eval_domain)
+
+
+def open_domain(args: UdaTrainingArguments, name: str, role: Role) -> Domain:
+    """Open a domain as the arguments say.
+
+    Raises:
+        ValueError, OSError: If it cannot be used.
+    """
+    from mfm_hf.data.domains import load_domain
+
+    label_map = None if args.label_map is None else Path(args.label_map)
+    return load_domain(
+        name,
+        role,
+        args.ignore_index,
+        label_map=label_map,
+        image_column=args.image_column,
+        label_column=args.label_column,
+        shuffle_buffer=args.shuffle_buffer,
+    )
 
 
 def open_eval_domain(args: UdaTrainingArguments) -> Domain | None:
     """Open the domain to evaluate on: `--eval`, or the target's validation split where it has labels."""
-    from mfm_hf.data.domains import load_domain
 
     if args.eval is not None:
-        return load_domain(args.eval, "eval", args.ignore_index)
+        return open_domain(args, args.eval, "eval")
     try:
-        return load_domain(args.target.partition("#")[0], "eval", args.ignore_index)
+        return open_domain(args, args.target.partition("#")[0], "eval")
     except (ValueError, OSError) as error:
         print(f"no evaluation, since the target has no labels for it ({error})", file=sys.stderr)
         return None
+
+
+def open_source_eval_domain(args: UdaTrainingArguments, source: Domain) -> Domain | None:
+    """Open the source images to measure on: `--source_eval`, or the validation split of the source where it has one.
+
+    A folder without splits serves every split, so its "validation" would be the images that are trained on.
+
+    Raises:
+        ValueError, OSError: If `--source_eval` cannot be used.
+    """
+    from mfm_hf.data.domain import check_same_classes
+    from mfm_hf.data.subset import same_examples
+
+    if args.selection_images == 0:
+        return None
+    if args.source_eval is not None:
+        domain = open_domain(args, args.source_eval, "eval")
+        check_same_classes(source, domain)
+        return domain
+    try:
+        domain = open_domain(args, args.source.partition("#")[0], "eval")
+    except (ValueError, OSError) as error:
+        print(f"no evaluation on the source, since it has no validation split ({error})", file=sys.stderr)
+        return None
+    if same_examples(domain, source):
+        print("no evaluation on the source, since its validation split is what it is trained on", file=sys.stderr)
+        return None
+    return domain
 
 
 def build_model(args: UdaTrainingArguments, recipe: Recipe, source: Domain) -> DomainAdaptationModel:
@@ -136,11 +205,13 @@ def load_pretrained(option: str, origin: str, **options: Any) -> DomainAdaptatio
     Raises:
         ValueError: If there is no such encoder or checkpoint, or it has other classes.
     """
+    from safetensors import SafetensorError
+
     from mfm_hf.mfm.auto import AutoModelForDomainAdaptation
 
     try:
         return AutoModelForDomainAdaptation.from_pretrained(origin, **options)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         reason = str(error).partition("\n")[0]
         remedy = "an existing folder or a Hub id"
         if option == "--backbone":

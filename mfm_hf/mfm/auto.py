@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from transformers import AutoConfig, PretrainedConfig, ResNetConfig, SegformerConfig
 
+from mfm_hf.mfm.configuration_rebuilder import RebuilderConfig
 from mfm_hf.mfm.modeling_mfm import (
     DaformerForDomainAdaptation,
     DeepLabV2ForDomainAdaptation,
@@ -15,7 +16,6 @@ from mfm_hf.mfm.modeling_mfm import (
     HrdaForDomainAdaptation,
     SegformerForDomainAdaptation,
 )
-from mfm_hf.mfm.rebuilder import RebuilderConfig
 from mfm_hf.models.configuration_daformer import DaformerConfig
 from mfm_hf.models.configuration_deeplabv2 import DeepLabV2Config
 from mfm_hf.models.configuration_hrda import HrdaConfig

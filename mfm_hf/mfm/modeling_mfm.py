@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,9 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, SegformerConfig, SegformerForSemanticSegmentation
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 
-from mfm_hf.mfm.rebuilder import Rebuilder, RebuilderConfig
+from mfm_hf.mfm.configuration_rebuilder import RebuilderConfig
+from mfm_hf.mfm.feature_mask import FeatureMask
+from mfm_hf.mfm.rebuilder import Rebuilder
 from mfm_hf.models.configuration_daformer import DaformerConfig
 from mfm_hf.models.configuration_deeplabv2 import DeepLabV2Config
 from mfm_hf.models.configuration_hrda import HrdaConfig
@@ -34,20 +36,38 @@ REBUILDER_PREFIX = "rebuilder."
 Average = Literal["all", "valid"]
 
 
+class Scale(NamedTuple):
+    """What the encoder saw in one go and what it made of it. Most networks have one scale, HRDA has two.
+
+    Attributes:
+        pixel_values: The normalised images, (batch, 3, height, width).
+        features: Their features, finest stage first, each (batch, channels, height, width).
+        mask: The Rebuilder's mask of them, bool (batch, rows, columns) of its grid.
+    """
+
+    pixel_values: Tensor
+    features: tuple[Tensor, ...]
+    mask: Tensor
+
+
 class DomainAdaptationModel(PreTrainedModel):
     """What every training class adds to its inference class, from which it has `encode` and `decode`."""
 
     inference_class: ClassVar[type[PreTrainedModel]]
-    rebuilder: Rebuilder | None
+    rebuilder: FeatureMask | None
     _keys_to_ignore_on_load_missing = (r"^rebuilder\.",)
     _keys_to_ignore_on_load_unexpected = (r"^rebuilder\.",)
 
     def _add_rebuilder(self, config: RebuilderConfig | None) -> None:
         """Build the Rebuilder last, so that the network's own random initialisation does not depend on it."""
-        self.rebuilder = None if config is None else Rebuilder(config, self.feature_channels, self.feature_strides)
+        self.rebuilder = None
+        if config is not None and config.fill == "zeros":
+            self.rebuilder = FeatureMask(config, self.feature_strides)
+        elif config is not None:
+            self.rebuilder = Rebuilder(config, self.feature_channels, self.feature_strides)
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, Rebuilder):  # reached after its layers: what they were given is overwritten
+        if isinstance(module, FeatureMask):  # reached after its layers: what they were given is overwritten
             module.reset_parameters()
         else:
             super()._init_weights(module)
@@ -86,6 +106,16 @@ class DomainAdaptationModel(PreTrainedModel):
         """Return what `encode` returned, cut off from the encoder."""
         return tuple(feature.detach() for feature in features)
 
+    def scales(self, pixel_values: Tensor, features: Any, mask: Tensor) -> list[Scale]:
+        """Return images, features and mask scale by scale.
+
+        Args:
+            pixel_values: Normalised images, (batch, 3, height, width).
+            features: What `encode` made of them, or `rebuild` after it.
+            mask: As `draw_mask` returns it.
+        """
+        return [Scale(pixel_values, features, mask)]
+
     def draw_detail(self, height: int, width: int, generator: torch.Generator) -> DetailBox | None:
         """Draw the box to look at in detail in images of this size: none, except in HRDA."""
         return None
@@ -103,6 +133,23 @@ class DomainAdaptationModel(PreTrainedModel):
         """
         return self._require_rebuilder()(features, mask)
 
+    def read_pixels(self, features: Tensor) -> Tensor:
+        """Return what the Rebuilder's pixel head reads off the deepest features, for the control that restores pixels.
+
+        Args:
+            features: (batch, channels, height, width).
+
+        Returns:
+            (batch, 3 * stride^2, height, width): for every feature the pixels of its patch, channel by channel.
+
+        Raises:
+            ValueError: If the model was made without a Rebuilder, or that has no pixel head.
+        """
+        rebuilder = self._require_rebuilder()
+        if not isinstance(rebuilder, Rebuilder) or not rebuilder.config.pixel_head:
+            raise ValueError("this Rebuilder has no pixel head: make it with RebuilderConfig(pixel_head=True)")
+        return rebuilder.pixel_head(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
     def draw_mask(self, batch_size: int, generator: torch.Generator) -> Tensor:
         """Draw the mask that `rebuild` takes.
 
@@ -116,7 +163,7 @@ class DomainAdaptationModel(PreTrainedModel):
         ratios = self._require_rebuilder().realised_ratios(mask, (height, width))
         return {f"stage_{stage}": ratio for stage, ratio in enumerate(ratios, start=1)}
 
-    def _require_rebuilder(self) -> Rebuilder:
+    def _require_rebuilder(self) -> FeatureMask:
         if self.rebuilder is None:
             raise ValueError(f"this {type(self).__name__} has no Rebuilder: load it with rebuilder=RebuilderConfig()")
         return self.rebuilder
@@ -244,6 +291,14 @@ class HrdaForDomainAdaptation(DomainAdaptationModel, HrdaForSemanticSegmentation
         """Return what `encode` returned, cut off from the encoder."""
         context, detail = (super(HrdaForDomainAdaptation, self).detach(part) for part in features[:2])
         return features._replace(context=context, detail=detail)
+
+    def scales(self, pixel_values: Tensor, features: HrdaFeatures, mask: Tensor) -> list[Scale]:
+        """Return the context and the one detail box of training."""
+        (box,), (context_mask, detail_mask) = features.boxes, mask
+        return [
+            Scale(self.context_image(pixel_values), features.context, context_mask),
+            Scale(box.cut(pixel_values), features.detail, detail_mask),
+        ]
 
     def draw_detail(self, height: int, width: int, generator: torch.Generator) -> DetailBox:
         """Draw the box to look at in detail in images of this size."""

@@ -8,68 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import initialization as init
 
+from mfm_hf.mfm.configuration_rebuilder import RebuilderConfig
+from mfm_hf.mfm.feature_mask import FeatureMask, stage_masks
 from mfm_hf.mfm.projector import BranchProjector, ChainProjector, resize
 
 
-@dataclass(frozen=True)
-class RebuilderConfig:
-    """Size and behaviour of the Rebuilder. The defaults are those of the paper (v1), or else of the released code.
-
-    Args:
-        dim: Width of the tokens, C' in the paper.
-        grid_size: Rows and columns of tokens, H' and W'; one number stands for both.
-        mask_ratio: Share of the tokens that is masked, 0 to 1.
-        num_blocks: Transformer blocks, n.
-        num_heads: Attention heads of a block (released code; the paper does not say).
-        mlp_ratio: Width of a block's hidden layer in units of `dim` (released code).
-        mask_sampling: `exact` masks the same number of tokens in every sample, as MAE does (paper: "uniform random
-            sampling"); `bernoulli` masks every token with probability `mask_ratio` (released code).
-        projector: `chain` makes the offsets of the stages one after another with a single chain of transposed
-            convolutions (paper, Figure 3b); `branches` makes each with a branch of its own (released code).
-        norm_offsets: Whether a LayerNorm over channels ends each offset (released code).
-    """
-
-    dim: int = 512
-    grid_size: int | tuple[int, int] = 16
-    mask_ratio: float = 0.4
-    num_blocks: int = 2
-    num_heads: int = 16
-    mlp_ratio: float = 4.0
-    mask_sampling: Literal["exact", "bernoulli"] = "exact"
-    projector: Literal["chain", "branches"] = "chain"
-    norm_offsets: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.mask_ratio <= 1.0:
-            raise ValueError(f"mask_ratio is a share of the tokens, from 0 to 1, not {self.mask_ratio}")
-        if self.dim % 4 or self.dim % self.num_heads:
-            raise ValueError(f"dim must be a multiple of 4 and of num_heads={self.num_heads}, not {self.dim}")
-        if min(self.grid) < 1:
-            raise ValueError(f"grid_size must be at least 1, not {self.grid_size}")
-
-    @classmethod
-    def released(cls) -> RebuilderConfig:
-        """The authors' later release (`rebuilder.py` in Wenlve-Zhou/MRM)."""
-        return cls(mask_sampling="bernoulli", projector="branches", norm_offsets=True)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of tokens."""
-        if isinstance(self.grid_size, int):
-            return self.grid_size, self.grid_size
-        rows, columns = self.grid_size
-        return rows, columns
-
-
-class Rebuilder(nn.Module):
+class Rebuilder(FeatureMask):
     """Masks a part of the encoder's features and rebuilds it.
 
     Args:
@@ -83,9 +32,7 @@ class Rebuilder(nn.Module):
     def __init__(
         self, config: RebuilderConfig, feature_channels: Sequence[int], feature_strides: Sequence[int]
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.feature_strides = tuple(feature_strides)
+        super().__init__(config, feature_strides)
         self.embedding = nn.Linear(feature_channels[-1], config.dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         block = nn.TransformerEncoderLayer(
@@ -103,6 +50,8 @@ class Rebuilder(nn.Module):
         up_steps = [max(0, round(math.log2(32 / stride))) for stride in feature_strides]
         projector_class = ChainProjector if config.projector == "chain" else BranchProjector
         self.projector = projector_class(config.dim, feature_channels, up_steps, config.norm_offsets)
+        if config.pixel_head:
+            self.pixel_head = nn.Linear(feature_channels[-1], 3 * feature_strides[-1] ** 2)
         self.reset_parameters()
 
     @torch.no_grad()
@@ -150,33 +99,6 @@ class Rebuilder(nn.Module):
         """Map the deepest features (batch, channels, height, width) to tokens (batch, rows * columns, dim)."""
         embedded = self.embedding(feature.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return resize(embedded, self.config.grid).flatten(2).transpose(1, 2)
-
-    def draw_mask(
-        self, batch_size: int, generator: torch.Generator | None = None, device: torch.device | None = None
-    ) -> Tensor:
-        """Draw M, bool (batch_size, rows, columns), True where masked, independently for every sample."""
-        rows, columns = self.config.grid
-        noise = torch.rand(batch_size, rows * columns, generator=generator)
-        if self.config.mask_sampling == "bernoulli":
-            mask = noise < self.config.mask_ratio
-        else:
-            num_visible = int(rows * columns * (1 - self.config.mask_ratio))  # as MAE counts them
-            mask = noise.argsort(dim=1).argsort(dim=1) >= num_visible
-        return mask.unflatten(1, (rows, columns)).to(device)
-
-    def realised_ratios(self, mask: Tensor, image_size: tuple[int, int]) -> list[float]:
-        """Return the masked share of every stage, finest first, for images of this height and width.
-
-        A stage coarser than the grid sees only some of its tokens, so its share may be far from the configured one.
-        """
-        sizes = [[-(-length // stride) for length in image_size] for stride in self.feature_strides]
-        return [stage_mask.float().mean().item() for stage_mask in stage_masks(mask, sizes)]
-
-
-def stage_masks(mask: Tensor, sizes: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Bring the mask of the grid to every stage's size by nearest neighbour: bool (batch, 1, height, width)."""
-    grid_mask = mask.unsqueeze(1).to(torch.uint8)
-    return [F.interpolate(grid_mask, size=tuple(size), mode="nearest").bool() for size in sizes]
 
 
 def sincos_positions(grid: tuple[int, int], dim: int, device: torch.device) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -33,3 +33,18 @@ class StepChoices:
     target_augmentations: tuple[StrongAugmentation, ...] = ()
     details: Mapping[str, DetailBox | None] = field(default_factory=dict)
     rebuilder_masks: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def of_images(self, images: slice) -> StepChoices:
+        """Return the choices for some images of the batch. What is chosen for a whole batch, they share.
+
+        Not for the view `masked_pair`, whose two images are not those of the batch.
+        """
+        return replace(
+            self,
+            pasted_classes=self.pasted_classes[images],
+            mixed_augmentations=self.mixed_augmentations[images],
+            masked_augmentations=self.masked_augmentations[images],
+            visible_patches=self.visible_patches[images],
+            target_augmentations=self.target_augmentations[images],
+            rebuilder_masks={view: mask[..., images, :, :] for view, mask in self.rebuilder_masks.items()},
+        )

@@ -12,12 +12,12 @@ Scope = Literal["batch", "image"]
 
 
 def draw_classes(
-    labels: Tensor, generator: torch.Generator, scope: Scope = "batch", left_out: int | None = None
+    present: Sequence[Tensor], generator: torch.Generator, scope: Scope = "batch", left_out: int | None = None
 ) -> tuple[Tensor, ...]:
     """Draw half of the classes for every image, rounded up.
 
     Args:
-        labels: Source labels, int64 (batch, height, width), on the CPU.
+        present: For each image the labels that its source image has, int64 (number,) in rising order, on the CPU.
         generator: Source of randomness.
         scope: Among which classes: those of the whole `batch`, as in the references, where an image may receive fewer
             than half of its own (`dacs_transforms.py` in lhoyer/DAFormer), or those of the `image` itself, as in the
@@ -27,9 +27,9 @@ def draw_classes(
     Returns:
         For each image the drawn classes, int64 (number,).
     """
+    whole = torch.cat(tuple(present)).unique()
     drawn = []
-    for label in labels:
-        classes = (labels if scope == "batch" else label).unique()
+    for classes in present if scope == "image" else [whole] * len(present):
         if left_out is not None:
             classes = classes[classes != left_out]
         number = (len(classes) + 1) // 2

@@ -29,3 +29,17 @@ class CollapseWatch:
                 )
             self.best[name] = max(best, iou or 0.0)
         return lines
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the best IoU by class, which is all that later warnings depend on."""
+        return dict(self.best)
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go back to where `state_dict` was called.
+
+        Raises:
+            AttributeError, TypeError: If it is not such a state.
+        """
+        if not all(isinstance(iou, float) for iou in state.values()):
+            raise TypeError("an IoU is no number")
+        self.best = dict(state)

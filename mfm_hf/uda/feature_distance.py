@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
+from mfm_hf.uda.global_statistics import BatchStatistics, count_true
 
 # The classes whose features ImageNet, a collection of things, knows about.
 THING_CLASSES = (
@@ -73,13 +74,16 @@ def majority_labels(
     return majority.masked_fill((ratio < min_ratio) | (majority == num_labels), ignore_index)
 
 
-def feature_distance(features: Tensor, pretrained: Tensor, mask: Tensor) -> Tensor:
+def feature_distance(
+    features: Tensor, pretrained: Tensor, mask: Tensor, statistics: BatchStatistics = "process"
+) -> Tensor:
     """Return the mean Euclidean distance at the masked positions; 0 where there are none.
 
     Args:
         features: The student's, (batch, channels, height, width).
         pretrained: The pretrained encoder's, likewise.
         mask: bool (batch, height, width).
+        statistics: Whose positions are counted, as in `count_true`.
     """
     distance = torch.linalg.vector_norm(features - pretrained, dim=1)
-    return distance.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+    return distance.masked_fill(~mask, 0.0).sum() / count_true(mask, statistics)

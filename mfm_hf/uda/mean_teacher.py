@@ -26,10 +26,19 @@ class MeanTeacher:
         alpha: Share that the teacher keeps of itself at a step, once the ramp 1 - 1 / (step + 1) has reached it.
         batch_norm: `batch` as in the references; `running` normalises with running statistics, which are then copied
             from the student at every step.
+        sync_batch_norm: Let the batch be that of all processes.
     """
 
-    def __init__(self, student: PreTrainedModel, alpha: float, batch_norm: TeacherBatchNorm = "batch") -> None:
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        alpha: float,
+        batch_norm: TeacherBatchNorm = "batch",
+        sync_batch_norm: bool = False,
+    ) -> None:
         self.model = copy.deepcopy(student).requires_grad_(False).train()
+        if sync_batch_norm:
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.alpha = alpha
         self.batch_norm = batch_norm
         fixed = (_DropoutNd, SegformerDropPath) + ((_BatchNorm,) if batch_norm == "running" else ())

@@ -95,7 +95,7 @@ class FeatureDistance(Objective):
         ids = torch.tensor(thing_ids(config.label2id, self.classes), device=deepest.device)
         size, ignore_index = deepest.shape[-2:], config.semantic_loss_ignore_index
         labels = majority_labels(view.labels, size, config.num_labels, self.min_ratio, ignore_index)
-        return feature_distance(deepest, view.pretrained, torch.isin(labels, ids))
+        return feature_distance(deepest, view.pretrained, torch.isin(labels, ids), view.statistics)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ from mfm_hf.uda.augmentation import AugmentationConfig
 from mfm_hf.uda.class_mix import Scope
 from mfm_hf.uda.mean_teacher import TeacherBatchNorm
 from mfm_hf.uda.objectives import FeatureDistance, MaskedFeatureModeling, Objective, Segmentation
+from mfm_hf.uda.reconstruction import FeatureReconstruction, PixelReconstruction
 
 Architecture = Literal["segformer", "daformer", "deeplabv2", "hrda"]
+TargetBorders = Literal["trust", "ignore_rows", "ignore_margins"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Recipe:
         pseudo_label_threshold: Probability from which a pseudo-label counts as confident.
         class_mix_scope: Among which classes half are drawn for an image.
         class_mix_ignored: Whether pixels without a class are pasted as if they were one.
+        target_borders: Whether pseudo-labels at the borders of a target that has unreliable ones (Cityscapes: the hood
+            of the car, rectification) are trusted, ignored in rows of the crop, or in margins of the image.
         ignore_index: Label of the pixels without a class.
         augmentation: The strong augmentation of mixed and masked images.
         patch_size: Side of the patches that MIC hides, in pixels; a sixteenth of the crop (1024: 64).
@@ -72,6 +76,7 @@ class Recipe:
     pseudo_label_threshold: float = 0.968
     class_mix_scope: Scope = "batch"
     class_mix_ignored: bool = True
+    target_borders: TargetBorders = "trust"
     ignore_index: int = 255
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     patch_size: int = 32
@@ -87,12 +92,20 @@ class Recipe:
     @property
     def rebuilt_views(self) -> tuple[str, ...]:
         """Names of the views whose features are masked and rebuilt."""
-        return tuple(term.view for term in self.objectives if isinstance(term, MaskedFeatureModeling))
+        kinds = (MaskedFeatureModeling, FeatureReconstruction, PixelReconstruction)
+        return tuple(term.view for term in self.objectives if isinstance(term, kinds))
 
     @property
     def uses_target(self) -> bool:
         """Whether training looks at target images at all."""
         return any(view != "source" for view in self.views)
+
+    @property
+    def teacher_feature_views(self) -> tuple[str, ...]:
+        """Names of the views that the teacher encodes, for its features to be restored."""
+        return tuple(
+            term.view for term in self.objectives if isinstance(term, FeatureReconstruction) and term.of == "teacher"
+        )
 
     @property
     def uses_feature_distance(self) -> bool:
@@ -123,6 +136,7 @@ DAFORMER = Recipe(
     model="daformer",
     objectives=(SUPERVISED, IMAGENET_DISTANCE, SELF_TRAINING),
     rare_class_sampling=True,
+    target_borders="ignore_rows",
 )
 
 HRDA = Recipe(
@@ -132,6 +146,7 @@ HRDA = Recipe(
     crop_size=(1024, 1024),
     rare_class_sampling=True,
     rare_class_min_crop_ratio=2.0,
+    target_borders="ignore_margins",
 )
 
 MIC = Recipe(
@@ -141,6 +156,7 @@ MIC = Recipe(
     crop_size=(1024, 1024),
     rare_class_sampling=True,
     rare_class_min_crop_ratio=2.0,
+    target_borders="ignore_margins",
     patch_size=64,
 )
 

@@ -9,10 +9,11 @@ from typing import Any
 import yaml
 
 from mfm_hf.data.rare_class_sampling import RareClassSampling
-from mfm_hf.mfm.rebuilder import RebuilderConfig
+from mfm_hf.mfm.configuration_rebuilder import RebuilderConfig
 from mfm_hf.uda.feature_distance import thing_ids
 from mfm_hf.uda.objectives import FeatureDistance, MaskedFeatureModeling, Objective
 from mfm_hf.uda.recipes import RECIPES, Recipe
+from mfm_hf.uda.reconstruction import FeatureReconstruction, PixelReconstruction
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
 
@@ -68,16 +69,30 @@ def _mfm(args: UdaTrainingArguments, recipe: Recipe) -> list[Objective]:
     views = {"target": [target], "source": ["source"], "both": ["source", target]}[args.mfm_view]
     if views != ["source"] and not recipe.uses_target:
         raise ValueError(f"--recipe {recipe.name} makes no pseudo-labels for --mfm: add --mfm_view source")
-    return [
-        MaskedFeatureModeling(
-            view,
-            weight=args.mfm_weight,
-            start_step=args.mfm_start_step,
-            batch_norm=args.mfm_batch_norm,
-            gradient=args.mfm_gradient,
+    if args.mfm_fill == "zeros" and args.mfm_objective != "classes":
+        raise ValueError(
+            f"--mfm_fill zeros leaves nothing to restore: --mfm_objective {args.mfm_objective} needs offsets"
         )
-        for view in views
-    ]
+    return [_mfm_term(args, view) for view in views]
+
+
+def _mfm_term(args: UdaTrainingArguments, view: str) -> Objective:
+    common: dict[str, Any] = {
+        "weight": args.mfm_weight,
+        "start_step": args.mfm_start_step,
+        "batch_norm": args.mfm_batch_norm,
+    }
+    match args.mfm_objective:
+        case "classes":
+            return MaskedFeatureModeling(view, gradient=args.mfm_gradient, **common)
+        case _ if args.mfm_gradient != "both":
+            raise ValueError(f"--mfm_gradient {args.mfm_gradient} belongs to --mfm_objective classes: leave one out")
+        case "pixels":
+            return PixelReconstruction(view, **common)
+        case "features_student":
+            return FeatureReconstruction(view, of="student", **common)
+        case "features_teacher":
+            return FeatureReconstruction(view, of="teacher", **common)
 
 
 def resolve_rebuilder(args: UdaTrainingArguments) -> RebuilderConfig | None:
@@ -86,7 +101,15 @@ def resolve_rebuilder(args: UdaTrainingArguments) -> RebuilderConfig | None:
         return None
     base = RebuilderConfig.released() if args.rebuilder == "released" else RebuilderConfig()
     grid = base.grid_size if args.mfm_grid is None else (args.mfm_grid[0], args.mfm_grid[-1])
-    return replace(base, dim=args.mfm_dim, grid_size=grid, mask_ratio=args.mfm_ratio, num_blocks=args.mfm_blocks)
+    return replace(
+        base,
+        dim=args.mfm_dim,
+        grid_size=grid,
+        mask_ratio=args.mfm_ratio,
+        num_blocks=args.mfm_blocks,
+        fill=args.mfm_fill,
+        pixel_head=args.mfm_objective == "pixels",
+    )
 
 
 def fit_to_classes(recipe: Recipe, label2id: Mapping[str, int]) -> Recipe:
@@ -102,20 +125,26 @@ def fit_to_classes(recipe: Recipe, label2id: Mapping[str, int]) -> Recipe:
 
 def describe(recipe: Recipe, args: UdaTrainingArguments) -> str:
     """Write the resolved configuration as YAML, each objective in a block of its own."""
+    resolved = describe_recipe(recipe)
+    overridden = {name for name in resolved if name in vars(args)}
+    rest = {name: value for name, value in vars(args).items() if name not in overridden and value is not None}
+    rebuilder = resolve_rebuilder(args)
+    content = {
+        "recipe": resolved,
+        "rebuilder": None if rebuilder is None else {k: _plain(v) for k, v in asdict(rebuilder).items()},
+        "run": rest,
+    }
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def describe_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Return all that a recipe says, as JSON and YAML can hold it, each objective in a block of its own."""
     numbers = {name: _plain(value) for name, value in asdict(recipe).items() if name != "objectives"}
     objectives = {
         term.name: {"objective": type(term).__name__, **{k: _plain(v) for k, v in asdict(term).items()}}
         for term in recipe.objectives
     }
-    overridden = {name for name in numbers if name in vars(args)}
-    rest = {name: value for name, value in vars(args).items() if name not in overridden and value is not None}
-    rebuilder = resolve_rebuilder(args)
-    content = {
-        "recipe": {**numbers, "views": list(recipe.views), "objectives": objectives},
-        "rebuilder": None if rebuilder is None else {k: _plain(v) for k, v in asdict(rebuilder).items()},
-        "run": rest,
-    }
-    return yaml.safe_dump(content, sort_keys=False)
+    return {**numbers, "views": list(recipe.views), "objectives": objectives}
 
 
 def _plain(value: Any) -> Any:

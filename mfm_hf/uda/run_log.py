@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
@@ -38,7 +41,8 @@ class RunLog:
             total=max_steps, initial=start, desc="train", unit="step", disable=not accelerator.is_main_process
         )
         self._sums: dict[str, Tensor] = {}
-        self._count = 0  # steps since the last line
+        self._count = 0  # steps since the last line that were not skipped
+        self._unwritten: list[str] = []  # lines that the disk has not taken yet
         self._total_count, self._total_seconds = 0, 0.0
         self._started = time.perf_counter()
 
@@ -48,10 +52,10 @@ class RunLog:
         return self._total_seconds / max(1, self._total_count)
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Note the losses of a step."""
+        """Note the losses of a step; of one that was skipped, none."""
         for name, loss in losses.items():
             self._sums[name] = self._sums[name] + loss if name in self._sums else loss
-        self._count += 1
+        self._count += bool(losses)
         self.bar.update()
 
     def flush(self, step: int, state: Mapping[str, float]) -> None:
@@ -76,12 +80,35 @@ class RunLog:
         self._sums, self._count = {}, 0
         self._started = time.perf_counter()
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what the next line depends on: sums of the losses since the last one, and of how many steps."""
+        return {"count": torch.tensor(self._count), **{f"sum/{name}": total for name, total in self._sums.items()}}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go back to where `tensors` was called."""
+        device = self.accelerator.device
+        self._sums = {name[4:]: total.to(device) for name, total in tensors.items() if name.startswith("sum/")}
+        self._count = int(tensors["count"])
+
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Write a line to `log.jsonl` and to the trackers, from the main process."""
+        """Write a line to `log.jsonl` and to the trackers, from the main process.
+
+        A disk that is full ends no training: the line is kept in memory, and is written with the next one.
+        """
         self.accelerator.log(dict(values), step=step)
-        if self.accelerator.is_main_process:
+        if not self.accelerator.is_main_process:
+            return
+        self._unwritten.append(json.dumps({"step": step, **values}) + "\n")
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
             with self.path.open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+                file.write("".join(self._unwritten))
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(self.path, size)  # half a line may have been written
+            self.say(f"warning: {self.path} cannot be written ({error.strerror}); trying again with the next line")
+        else:
+            self._unwritten.clear()
 
     def say(self, line: str) -> None:
         """Print a line above the progress bar, from the main process."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from mfm_hf.uda.argument_ranges import check_ranges
+from mfm_hf.uda.memory_presets import MEMORY_OPTIONS
+
 
 def option(default: Any, help: str) -> Any:
     """A field with one line of help."""
@@ -20,10 +23,36 @@ class UdaTrainingArguments:
     """
 
     # Domains
-    source: str = option("streets:game", "Labelled source domain: a folder, or streets:game[:HEIGHTxWIDTH].")
-    target: str = option("streets:real", "Target domain, whose labels are never read: a folder, or streets:real.")
+    source: str = option(
+        "streets:game", "Labelled source domain: a folder, a benchmark as in gta:DIR, or streets:game[:HEIGHTxWIDTH]."
+    )
+    target: str = option(
+        "streets:real",
+        "Target domain, whose labels are never read: a folder, a benchmark as in acdc:DIR, or streets:real.",
+    )
     eval: str | None = option(None, "Labelled domain to evaluate on. Default: the target's validation split.")
+    source_eval: str | None = option(
+        None, "Labelled source images that are not trained on, to measure on. Default: the source's validation split."
+    )
     ignore_index: int = option(255, "Label of the pixels without a class (Cityscapes: 255).")
+    image_column: str | None = option(None, "Column of images in a dataset of the Hub or of Parquet. Default: image.")
+    label_column: str | None = option(None, "Column of labels in such a dataset. Default: label.")
+    shuffle_buffer: int | None = option(
+        None, "Rows of such a dataset that are held in memory, to be shuffled or drawn from by class. Default: 256."
+    )
+    label_map: str | None = option(
+        None, "JSON file that says what stands in the labels of folders. Default: the classes.json in each."
+    )
+    source_size: list[int] | None = option(
+        None, "Longer and shorter side that source images are fitted into. Default: the papers' for a benchmark."
+    )
+    target_size: list[int] | None = option(None, "The same for target images.")
+    eval_size: list[int] | None = option(
+        None, "The same for evaluation, where labels keep their size. Default: target_size for the target's images."
+    )
+    eval_classes: str | None = option(
+        None, "Classes of the mean IoU: cityscapes19, synthia16, synthia13 or name,name,... Default: all."
+    )
     max_bad_samples: int | None = option(
         None, "Unreadable samples to skip before giving up. Default: 0 for the source, 10 for the target."
     )
@@ -34,6 +63,12 @@ class UdaTrainingArguments:
     mfm: bool = option(False, "Masked Feature Modeling on top of the recipe.")
     mfm_view: Literal["target", "source", "both"] = option(
         "target", "Images whose features are rebuilt (paper: target; v2 tries all three)."
+    )
+    mfm_objective: Literal["classes", "pixels", "features_student", "features_teacher"] = option(
+        "classes", "What rebuilt features are asked for (paper: classes; Table 2 compares the others)."
+    )
+    mfm_fill: Literal["offsets", "zeros"] = option(
+        "offsets", "What masked features become (paper: the Rebuilder's offsets; zeros is its control, masking only)."
     )
     mfm_augmented: bool = option(False, "Rebuild features of the strongly augmented target (paper: of the clean one).")
     mfm_gradient: Literal["both", "encoder", "decoder"] = option(
@@ -64,7 +99,9 @@ class UdaTrainingArguments:
     hrda_base: Literal["segformer", "daformer", "deeplabv2"] = option("daformer", "What --model hrda is built over.")
     pretrained_backbone: bool = option(True, "Start from the encoder's ImageNet weights rather than from scratch.")
     model_name_or_path: str | None = option(None, "Start from this whole checkpoint instead of --model and --backbone.")
-    gradient_checkpointing: bool = option(False, "Save memory by recomputing the encoder in the backward pass.")
+    gradient_checkpointing: bool | None = option(
+        None, "Save memory by recomputing the encoder in the backward pass. Default: memory preset, or false."
+    )
     encode: Literal["views_together", "one_by_one"] | None = option(
         None, "One encoder pass for all views, or one each. Default: together unless the encoder has BatchNorm."
     )
@@ -116,21 +153,46 @@ class UdaTrainingArguments:
         None, "Augment MIC's masked images. Default: recipe (true; the paper's pair for adverse weather: false)."
     )
     pseudo_label_ignore_rows: list[int] | None = option(
-        None, "Rows at the top and the bottom of target crops without weight (DAFormer on Cityscapes: 15 120)."
+        None,
+        "Rows at the top and bottom of target crops without weight. Default: recipe (DAFormer, Cityscapes: 15 120).",
     )
     pseudo_label_margins: list[int] | None = option(
-        None, "Top, bottom, left, right margin of target images without weight (HRDA on Cityscapes: 30 240 30 30)."
+        None,
+        "Top, bottom, left, right margin of target images without weight. Default: recipe (HRDA on Cityscapes: "
+        "30 240 30 30).",
     )
-    mixed_precision: Literal["no", "bf16", "fp16"] = option("no", "Precision of training.")
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = option(
+        None, "Precision of training. Default: memory preset, or no (float32, as the references)."
+    )
+    gradient_accumulation_steps: int = option(1, "Batches whose gradients make one optimizer step.")
+    memory_preset: Literal["11gb", "16gb", "24gb"] | None = option(
+        None, "encode, gradient_checkpointing and mixed_precision for a GPU of this size; those that are given win."
+    )
+    max_grad_norm: float | None = option(None, "Norm that gradients are cut down to. Default: none (references).")
+    batch_statistics: Literal["process", "global"] = option(
+        "process", "Images that confidence, ClassMix classes and feature distance count over (references: one GPU)."
+    )
+    sync_batch_norm: bool = option(False, "Let BatchNorm normalise with the batches of all processes (GPUs only).")
+    max_skipped_steps: int = option(10, "Steps in a row with a loss or gradient that is not finite, before giving up.")
+    full_determinism: bool = option(False, "Use deterministic GPU kernels alone; slower.")
     seed: int = option(0, "Seed of everything random.")
 
     # Run
     output_dir: str = option("outputs/run", "Folder of the results; the final checkpoint lies in it.")
+    dry_run: bool = option(False, "Do two steps, print memory, time of a step and of the whole run, and stop.")
     overwrite_output_dir: bool = option(False, "Replace another run in the output folder.")
     resume_from_checkpoint: str | None = option(None, "Folder of a checkpoint to go on from, or: latest.")
     save_steps: int = option(0, "Steps between training checkpoints; 0 saves none.")
     save_total_limit: int | None = option(None, "Training checkpoints to keep. Default: all.")
     eval_steps: int = option(4_000, "Steps between evaluations (references: 4,000); 0 evaluates at the end only.")
+    selection_images: int = option(
+        100, "Images that scores without target labels are measured on, of target and source each; 0 measures none."
+    )
+    metric_for_best_model: (
+        Literal["mean_iou", "source_mean_iou", "prediction_entropy", "teacher_agreement", "prediction_stability"] | None
+    ) = option(
+        None, "Also export the best network of all evaluations by this score. Default: the final one alone (papers)."
+    )
     final_evaluation: bool = option(True, "Evaluate the final network, which is the one that results.json reports.")
     per_device_eval_batch_size: int = option(1, "Images per evaluation batch.")
     logging_steps: int = option(50, "Steps between log lines.")
@@ -139,8 +201,15 @@ class UdaTrainingArguments:
     dataloader_num_workers: int = option(2, "Processes that decode images, for each of source and target.")
     use_cpu: bool = option(False, "Train on the CPU even where there is a GPU.")
     report_to: list[str] | None = option(None, "Trackers, e.g. tensorboard wandb trackio. Default: none.")
-    push_to_hub: bool = option(False, "Upload the final checkpoint to the Hub.")
+    push_to_hub: bool = option(False, "Upload the network to the Hub.")
     hub_model_id: str | None = option(None, "Repository on the Hub, ORG/NAME. Default: your name and output_dir's.")
+    hub_strategy: Literal["end", "every_save"] = option(
+        "end", "Upload the final network alone, or in the background also that of each evaluation and checkpoint."
+    )
+    hub_private_repo: bool = option(False, "Let only you and your organisation see the repository.")
+    baseline_results: str | None = option(
+        None, "The results.json of a source-only training, for the model card to compare with. Default: none."
+    )
 
     @property
     def from_scratch(self) -> bool:
@@ -149,20 +218,11 @@ class UdaTrainingArguments:
 
     def changed(self) -> dict[str, Any]:
         """Return the arguments that are not at their default."""
-        return {item.name: value for item in fields(self) if (value := getattr(self, item.name)) != item.default}
+        defaults = {item.name: item.default for item in fields(self)} | MEMORY_OPTIONS[self.memory_preset]
+        return {name: value for name in defaults if (value := getattr(self, name)) != defaults[name]}
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.mfm_ratio <= 1.0:
-            raise ValueError(f"--mfm_ratio is a share of the tokens, from 0 to 1, not {self.mfm_ratio}")
-        for name, minimum in (("max_steps", 1), ("per_device_train_batch_size", 1), ("warmup_steps", 0)):
-            value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise ValueError(f"--{name} must be at least {minimum}, not {value}")
-        for name, length in (("pseudo_label_ignore_rows", 2), ("pseudo_label_margins", 4)):
-            value = getattr(self, name)
-            if value is not None and (len(value) != length or min(value) < 0):
-                raise ValueError(f"--{name} takes {length} numbers of pixels, not {value}")
-        for name in ("crop_size", "mfm_grid"):
-            value = getattr(self, name)
-            if value is not None and (len(value) > 2 or min(value) < 1):
-                raise ValueError(f"--{name} takes one or two positive numbers, not {value}")
+        for name, value in MEMORY_OPTIONS[self.memory_preset].items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+        check_ranges(vars(self))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from mfm_hf.models.detail_windows import DetailBox
 from mfm_hf.uda.augmentation import augment
 from mfm_hf.uda.choices import StepChoices
 from mfm_hf.uda.class_mix import class_mask, class_mix
+from mfm_hf.uda.global_statistics import BatchStatistics
 from mfm_hf.uda.masked_image import hide_patches
 
 
@@ -26,6 +28,8 @@ class View:
         detail: What HRDA looks at in detail; None for the other networks.
         rebuilder_mask: The Rebuilder's mask if this view's features are rebuilt, as `draw_mask` returns it.
         pretrained: Deepest features of the pretrained encoder, if the feature distance needs them.
+        teacher_features: What the mean teacher's encoder makes of the images, if they are to be restored.
+        statistics: Over whose images an objective takes its own statistics: this process's or all.
     """
 
     pixel_values: Tensor
@@ -34,6 +38,8 @@ class View:
     detail: DetailBox | None = None
     rebuilder_mask: Tensor | None = None
     pretrained: Tensor | None = None
+    teacher_features: Any = None
+    statistics: BatchStatistics = "process"
 
 
 def source_view(source: View, target: View | None, choices: StepChoices) -> View:

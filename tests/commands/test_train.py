@@ -233,13 +233,21 @@ def shrink_the_target(pair: Path) -> None:
         (color_a_label, "game_train_00003.png is a colour picture (mode RGB)"),
         (remove_the_target, "real/train/images holds no files of the kinds"),
         (remove_the_folder_of_the_target, "has no split 'train', only validation"),
-        (rename_the_classes, "real has other classes than"),
+        (rename_the_classes, "real have different classes (only "),
         (shrink_the_target, "crop 32x64 is larger than the images of"),
     ],
 )
 def test_bad_folders(spoil: Callable[[Path], None], message: str, pair: Path, error_of: Callable[..., str]) -> None:
     spoil(pair)
     assert message in error_of(*from_folders(pair))
+
+
+def test_one_label_map_serves_all_folders(pair: Path, tmp_path: Path) -> None:
+    names = [f"class {index}" for index in range(19)]
+    label_map = {name: {"ids": [18 - index]} for index, name in enumerate(names)} | {"ignore": "others"}
+    (tmp_path / "map.json").write_text(json.dumps(label_map))
+    results = train(tmp_path / "out", *from_folders(pair), "--max_steps", 1, "--label_map", tmp_path / "map.json")
+    assert list(results["per_class_iou"]) == names[::-1]  # ids from 0 to 18 keep their order
 
 
 def test_another_run_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,7 +309,7 @@ def test_push_uploads_the_inference_files_only(tmp_path: Path, loopback_hub: Loo
 def test_a_hub_that_fails_loses_nothing(
     tmp_path: Path, loopback_hub: LoopbackHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    loopback_hub.fail("repos/create", 403)
+    loopback_hub.fail("/commit/", 403)
     with pytest.raises(SystemExit) as stopped:
         train(tmp_path / "out", "--push_to_hub", "--hub_model_id", "lab/streets")
     assert stopped.value.code == 2

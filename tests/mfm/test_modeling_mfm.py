@@ -8,8 +8,8 @@ from safetensors import safe_open
 from torch.nn import functional as F
 from transformers import AutoModelForSemanticSegmentation, SegformerForSemanticSegmentation
 
+from mfm_hf.mfm.feature_mask import stage_masks
 from mfm_hf.mfm.modeling_mfm import SegformerForDomainAdaptation, weighted_cross_entropy
-from mfm_hf.mfm.rebuilder import stage_masks
 from mfm_hf.models.detail_windows import DetailBox
 from mfm_hf.models.modeling_hrda import HrdaLogits
 from tests.golden_files import golden

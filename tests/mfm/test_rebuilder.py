@@ -3,7 +3,9 @@ import dataclasses
 import pytest
 import torch
 
-from mfm_hf.mfm.rebuilder import Rebuilder, RebuilderConfig, sincos_positions, stage_masks
+from mfm_hf.mfm.configuration_rebuilder import RebuilderConfig
+from mfm_hf.mfm.feature_mask import stage_masks
+from mfm_hf.mfm.rebuilder import Rebuilder, sincos_positions
 from tests.tiny_models import REBUILDER
 
 CHANNELS, STRIDES = (8, 16, 24, 32), (4, 8, 16, 32)

@@ -1,3 +1,5 @@
+import json
+
 from mfm_hf.uda.collapse import CollapseWatch
 
 
@@ -7,3 +9,11 @@ def test_a_class_that_was_learned_and_is_lost_is_named():
     (line,) = watch.update({"train": 0.01, "road": 0.8, "rider": 0.0, "bus": None})
     assert "'train'" in line
     assert "0.500" in line
+
+
+def test_it_remembers_across_an_interruption():
+    watch, resumed = CollapseWatch(), CollapseWatch()
+    watch.update({"train": 0.5, "bus": None})
+    resumed.load_state_dict(json.loads(json.dumps(watch.state_dict())))
+    later = {"train": 0.01, "bus": 0.3}
+    assert resumed.update(later) == watch.update(later) != []

@@ -29,6 +29,14 @@ def test_without_things_it_is_zero():
     assert features.grad.abs().sum() == 0
 
 
+def test_at_no_distance_there_is_no_gradient():
+    features = torch.randn(1, 4, 2, 2, requires_grad=True)
+    distance = feature_distance(features, features.detach().clone(), torch.ones(1, 2, 2, dtype=torch.bool))
+    distance.backward()
+    assert distance.item() == 0
+    assert torch.equal(features.grad, torch.zeros_like(features))
+
+
 def test_only_classes_that_exist_have_ids():
     assert thing_ids({"car": 3, "tree": 1}, ("car", "train")) == [3]
 

@@ -3,7 +3,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from mfm_hf.mfm.rebuilder import RebuilderConfig
+from mfm_hf.mfm.configuration_rebuilder import RebuilderConfig
 from mfm_hf.uda.recipes import RECIPES
 from mfm_hf.uda.resolution import resolve_rebuilder, resolve_recipe
 from mfm_hf.uda.training_args import UdaTrainingArguments

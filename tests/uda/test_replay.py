@@ -62,7 +62,9 @@ def trainer_of(recipe: str, recorded: dict, student: DomainAdaptationModel, outp
         pseudo_label_threshold=recorded["pseudo_threshold"],
     )
     rows = [recorded["pseudo_weight_ignore_top"], recorded["pseudo_weight_ignore_bottom"]]
-    args = UdaTrainingArguments(output_dir=str(output_dir), use_cpu=True, pseudo_label_ignore_rows=rows)
+    args = UdaTrainingArguments(
+        output_dir=str(output_dir), use_cpu=True, pseudo_label_ignore_rows=rows, selection_images=0
+    )
     return UdaTrainer(student, args, source=None, target=object.__new__(Domain), recipe=method)
 
 

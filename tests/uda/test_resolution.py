@@ -4,6 +4,7 @@ import yaml
 from mfm_hf.uda.feature_distance import THING_CLASSES
 from mfm_hf.uda.objectives import FeatureDistance, MaskedFeatureModeling
 from mfm_hf.uda.recipes import RECIPES
+from mfm_hf.uda.reconstruction import FeatureReconstruction, PixelReconstruction
 from mfm_hf.uda.resolution import describe, fit_to_classes, resolve_rebuilder, resolve_recipe
 from mfm_hf.uda.training_args import UdaTrainingArguments as Arguments
 
@@ -85,3 +86,33 @@ def test_the_description_is_yaml_with_every_number():
     assert content["recipe"]["learning_rate"] == 6e-5
     assert content["rebuilder"]["grid_size"] == [8, 16]
     assert content["run"]["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("objective", "term"),
+    [
+        ("classes", MaskedFeatureModeling("target")),
+        ("pixels", PixelReconstruction("target")),
+        ("features_student", FeatureReconstruction("target", of="student")),
+        ("features_teacher", FeatureReconstruction("target", of="teacher")),
+    ],
+)
+def test_the_papers_controls_take_the_place_of_mfm(objective, term):
+    args = Arguments(mfm=True, mfm_objective=objective)
+    recipe = resolve_recipe(args)
+    assert recipe.objectives[-1] == term
+    assert recipe.rebuilt_views == ("target",)
+    assert recipe.teacher_feature_views == (("target",) if objective == "features_teacher" else ())
+    assert resolve_rebuilder(args).pixel_head == (objective == "pixels")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"mfm_fill": "zeros", "mfm_objective": "pixels"}, "--mfm_fill zeros leaves nothing to restore"),
+        ({"mfm_gradient": "encoder", "mfm_objective": "pixels"}, "--mfm_gradient encoder belongs to"),
+    ],
+)
+def test_controls_that_exclude_each_other_are_refused(flags, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_recipe(Arguments(mfm=True, **flags))

@@ -1,4 +1,5 @@
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 
+from mfm_hf.uda.accelerator import flat_config
 from mfm_hf.uda.run_log import RunLog
-from mfm_hf.uda.trainer import flat_config
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
 
@@ -101,3 +102,29 @@ def test_trackers_get_the_arguments_as_plain_values(log: RunLog, notebook: Noteb
     assert notebook.config["recipe"] == "dacs"
     assert notebook.config.keys() == vars(UdaTrainingArguments()).keys()
     assert all(isinstance(value, (bool, int, float, str)) for value in notebook.config.values())
+
+
+def test_what_a_full_disk_did_not_take_is_written_later(log: RunLog, capsys: pytest.CaptureFixture) -> None:
+    """Writing fails as on a full disk, by the system itself and after the first bytes."""
+    log.write(10, {"eval/mean_iou": 0.25})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.path.stat().st_size + 5, hard))
+    try:
+        log.write(11, {"eval/mean_iou": 0.5})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [line["step"] for line in lines_of(log)] == [10]
+    assert "log.jsonl cannot be written (File too large); trying again with the next line" in capsys.readouterr().out
+    log.write(12, {"eval/mean_iou": 0.75})
+    assert [line["step"] for line in lines_of(log)] == [10, 11, 12]
+
+
+def test_half_a_line_goes_on_where_it_was(log: RunLog) -> None:
+    for loss in (1.0, 4.0):
+        log.add({"source": torch.tensor(loss)})
+    kept = log.tensors()
+    log.restart_clock()
+    log.load_tensors(kept)
+    log.add({"source": torch.tensor(7.0)})
+    log.flush(13, {})
+    assert lines_of(log)[0]["loss/source"] == 4.0

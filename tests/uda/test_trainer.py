@@ -8,6 +8,8 @@ from transformers import AutoModelForSemanticSegmentation
 
 from mfm_hf.uda.class_mix import class_mask
 from mfm_hf.uda.drawing import draw_choices
+from mfm_hf.uda.run_state import StreamState
+from mfm_hf.uda.streams import open_stream
 from mfm_hf.uda.trainer import UdaTrainer
 from tests.tiny_models import MODELS
 
@@ -142,6 +144,15 @@ def test_a_run(recipe, make_trainer, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("target_size", [None, [128, 64]])
+def test_the_image_processor_has_the_size_of_the_target(target_size, make_trainer, tmp_path):
+    (tmp_path / "run").mkdir()
+    make_trainer(target_size=target_size).save_model()
+    settings = json.loads((tmp_path / "run/preprocessor_config.json").read_text())
+    assert settings["do_resize"] == (target_size is not None)
+    assert settings.get("size") == (target_size and {"longest_edge": 128, "shortest_edge": 64})
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_resumed_equals_uninterrupted(num_workers, make_trainer, tmp_path):
     straight = make_trainer("daformer", mfm=True, save_steps=2)
@@ -184,7 +195,7 @@ def test_a_checkpoint_of_another_network_is_refused(make_trainer, tmp_path):
     folder = str(tmp_path / "run/checkpoint-4")
     with pytest.raises(ValueError, match="another network"):
         make_trainer("daformer", resume_from_checkpoint=folder, output_dir=str(tmp_path / "b")).train()
-    with pytest.raises(ValueError, match="--recipe dacs"):
+    with pytest.raises(ValueError, match="--recipe was dacs, is source_only"):
         make_trainer(recipe="source_only", resume_from_checkpoint=folder, output_dir=str(tmp_path / "c")).train()
     (tmp_path / "run/checkpoint-4/student.safetensors").write_bytes(b"short")
     with pytest.raises(ValueError, match="damaged"):
@@ -275,7 +286,7 @@ def test_margins_and_rows_reach_the_weights(make_trainer):
 
 def test_streams_carry_the_margins(make_trainer):
     trainer = make_trainer(pseudo_label_margins=[10, 0, 0, 0])
-    stream = trainer._stream(trainer.target, "target", {"target": 0})
+    stream = open_stream(trainer.target, "target", trainer.args, trainer.recipe, trainer.accelerator, StreamState())
     assert next(stream)["valid"].dtype == torch.bool
     stream.close()
 

@@ -19,12 +19,13 @@ from mfm_hf.uda.training_args import UdaTrainingArguments
 from tests.tiny_models import tiny_model
 
 ROOT = Path(__file__).parents[2]
-# In the last three, the last pass of a step misses a part of the network.
+# In the second to the fourth, the last pass of a step misses a part of the network.
 RUNS = {
     "together": {"encode": "views_together", "save_steps": 3},
     "source": {"encode": "one_by_one", "mfm_view": "source"},
     "encoder": {"encode": "one_by_one", "mfm_gradient": "encoder", "mfm_start_step": 1},
     "decoder": {"encode": "one_by_one", "mfm_gradient": "decoder"},
+    "running": {"teacher_batch_norm": "running"},
 }
 
 
@@ -48,7 +49,9 @@ def train_all(domains: str, output: str) -> None:
         source, target = load_domain(args.source, "source"), load_domain(args.target, "target")
         trainer = UdaTrainer(tiny_model(), args, source, target, load_domain(args.target, "eval"))
         trainer.train()
-        save_file(trainer.student.state_dict(), f"{output}/{name}_{trainer.accelerator.process_index}.safetensors")
+        rank = trainer.accelerator.process_index
+        save_file(trainer.student.state_dict(), f"{output}/{name}_{rank}.safetensors")
+        save_file(trainer.adaptation.teacher.model.state_dict(), f"{output}/{name}_teacher_{rank}.safetensors")
 
 
 def test_ranks_end_with_one_network(domains, tmp_path):
@@ -69,6 +72,9 @@ def test_ranks_end_with_one_network(domains, tmp_path):
         alone = evaluate_model(exported, load_domain(str(domains / "target"), "eval"))
         assert results["per_class_iou"] == pytest.approx(alone["per_class_iou"])
     assert (tmp_path / "together/checkpoint-3/trainer_state.json").exists()
+    first, second = (load_file(tmp_path / f"running_teacher_{rank}.safetensors") for rank in (0, 1))
+    for key, value in first.items():  # its statistics are those of a student that all processes share
+        assert torch.equal(value, second[key]), key
 
 
 if __name__ == "__main__":
