@@ -1,0 +1,5 @@
+"""`python -m mfm_hf train ...`, for launchers that take a module: `accelerate launch -m mfm_hf train ...`."""
+
+from mfm_hf.commands import main
+
+main()
