@@ -23,10 +23,14 @@ SCRIPTS = {
     "train_uda.py": "train",
     "evaluate_checkpoint.py": "evaluate",
     "predict.py": "predict",
+    "prepare_dataset.py": "prepare",
+    "benchmark.py": "benchmark",
     "preview_domain.py": "preview",
     "convert_checkpoint.py": "convert",
+    "export_checkpoint.py": "export",
     "push_checkpoint.py": "push",
     "demo.py": "demo",
+    "demo_app.py": "demo_app",
 }
 
 FENCE = re.compile(r"^(?P<mark><!-- runnable -->\n)?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -136,5 +140,14 @@ def test_marked_examples_run(page: Path, workplace: Path) -> None:
     """The examples of a page follow one another, as a reader would run them."""
     namespace: dict[str, object] = {"__name__": page.stem}
     for match in FENCE.finditer(page.read_text()):
-        if match["mark"]:
+        if match["mark"] and match["language"] == "bash":
+            run_commands(match["body"])
+        elif match["mark"]:
             exec(compile(match["body"], page.name, "exec"), namespace)  # dataclasses look for their module by __name__
+
+
+def run_commands(body: str) -> None:
+    for line in body.replace("\\\n", " ").splitlines():
+        program, command, *arguments = shlex.split(line)
+        assert program == "mfm-hf", f"only commands of the package can be run by a test: {line}"
+        importlib.import_module(f"mfm_hf.commands.{command}").main(arguments)

@@ -10,10 +10,15 @@ COMMANDS = {
     "train": "adapt a network from a source domain to a target domain",
     "evaluate": "measure a checkpoint on a domain",
     "predict": "segment images and draw what was found",
+    "benchmark": "measure speed on this machine, beside plain baselines",
+    "prepare": "resize and encode a domain once, as Parquet that is read fast and streams",
+    "compare": "train the runs of a suite with several seeds, and lay them out in one table",
     "preview": "draw a contact sheet of a domain",
     "convert": "turn a checkpoint of the reference code bases into one of transformers, or back",
+    "export": "write a checkpoint as a file for ONNX Runtime or torch.export",
     "push": "upload a checkpoint to the Hub",
     "demo": "adapt a small network on the built-in streets, and draw the result",
+    "demo_app": "try checkpoints on images in the browser",
 }
 
 

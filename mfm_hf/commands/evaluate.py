@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from mfm_hf.commands._domain import add_reading_options, open_domain
 from mfm_hf.commands._errors import one_line_errors
 from mfm_hf.commands._files import check_can_write
 from mfm_hf.commands._parser import command_parser, positive_int
@@ -54,12 +55,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         required=True,
         help="streets:real, streets:game, a benchmark such as cityscapes:DIR, or a folder with images/ and labels/",
     )
-    parser.add_argument(
-        "--label_map",
-        type=Path,
-        metavar="FILE.json",
-        help="what stands in the labels of a folder (default: its classes.json)",
-    )
+    add_reading_options(parser)
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the results to this file, too")
     parser.add_argument(
         "--submission",
@@ -98,9 +94,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch_size", type=positive_int, default=4, metavar="N", help="images per forward pass")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="use the first N images only (default: all)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
-    parser.add_argument(
-        "--ignore_index", type=int, default=255, metavar="ID", help="label of the pixels that are not counted"
-    )
     parser.add_argument("--num_workers", type=int, default=2, metavar="N", help="threads that read images; 0: none")
     return parser.parse_args(argv)
 
@@ -108,14 +101,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     """Return what `--output` holds."""
     # These imports take seconds; `--help` does without.
-    from mfm_hf.data.domains import load_domain
     from mfm_hf.data.resizing import resized
     from mfm_hf.evaluation.class_sets import resolve_eval_classes
     from mfm_hf.evaluation.evaluator import evaluate_model
 
     if args.output is not None:
         check_can_write(args.output)
-    domain = load_domain(args.domain, role="eval", ignore_index=args.ignore_index, label_map=args.label_map)
+    domain = open_domain(args, "eval")
     eval_classes = None if args.eval_classes is None else resolve_eval_classes(args.eval_classes, domain.classes)
     model, setting = _load(args, domain)
     scores = evaluate_model(
@@ -142,14 +134,13 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
 def _submit(args: argparse.Namespace) -> None:
     """Write the predictions of a benchmark's test images for its server."""
-    from mfm_hf.data.domains import load_domain
     from mfm_hf.evaluation.submission import write_submission
 
     for option in ("output", "limit", "eval_classes", "label_map"):
         if getattr(args, option) is not None:
             raise ValueError(f"--submission takes all test images and gives no scores: leave --{option} away")
     check_can_write(args.submission)
-    domain = load_domain(args.domain, role="target", ignore_index=args.ignore_index)
+    domain = open_domain(args, "target")
     model, setting = _load(args, domain)
     num_images = write_submission(
         model,

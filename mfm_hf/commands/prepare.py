@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mfm_hf.commands._domain import add_reading_options, open_domain
 from mfm_hf.commands._errors import one_line_errors
 from mfm_hf.commands._parser import command_parser, positive_int
 
@@ -73,14 +74,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--num_workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that decode and encode"
     )
-    parser.add_argument("--ignore_index", type=int, default=255, help="label of the pixels without a class")
-    parser.add_argument(
-        "--label_map", type=Path, metavar="FILE.json", help="what stands in the labels of a folder or a dataset"
-    )
-    parser.add_argument(
-        "--image_column", help="column of images in a dataset of the Hub or of Parquet (default: image)"
-    )
-    parser.add_argument("--label_column", help="column of labels in such a dataset (default: label)")
+    add_reading_options(parser)
     parser.add_argument(
         "--max_bad_samples", type=int, default=0, metavar="N", help="examples that cannot be used to leave out"
     )
@@ -93,7 +87,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def _prepare(args: argparse.Namespace) -> None:
     # These imports take seconds; `--help` does without.
-    from mfm_hf.data.domains import load_domain
     from mfm_hf.data.preparation import prepare
     from mfm_hf.hub.publish_dataset import publish_dataset
     from mfm_hf.hub.upload import HubRepository
@@ -101,14 +94,7 @@ def _prepare(args: argparse.Namespace) -> None:
     if args.push_to_hub is not None:  # refused now, rather than after hours
         HubRepository(args.push_to_hub, args.output, "dataset").create(private=True)
     preparation = _preparation(args)
-    domain = load_domain(
-        args.domain,
-        args.role,
-        args.ignore_index,
-        label_map=args.label_map,
-        image_column=args.image_column,
-        label_column=args.label_column,
-    )
+    domain = open_domain(args, args.role)
     if args.recipe is not None:
         preparation = replace(preparation, box=_paper_box(domain, args.recipe))
     manifest = prepare(domain, args.output, preparation)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from mfm_hf.commands._domain import add_reading_options, open_domain
 from mfm_hf.commands._errors import one_line_errors
 from mfm_hf.commands._files import check_can_write
 from mfm_hf.commands._parser import command_parser, positive_int
@@ -41,6 +42,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--domain", required=True, help="streets:game, streets:real, or a folder with images/ and labels/; see README"
     )
+    add_reading_options(parser)
     parser.add_argument("--output", required=True, type=Path, metavar="FILE.png", help="the picture to write")
     parser.add_argument("--rows", type=positive_int, default=4, metavar="N", help="rows of the sheet")
     parser.add_argument("--columns", type=positive_int, default=2, metavar="N", help="images per row")
@@ -54,13 +56,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _preview(args: argparse.Namespace) -> None:
-    # This import takes seconds; `--help` does without.
-    from mfm_hf.data.domains import load_domain
-
     if args.output.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"{args.output} is not the name of a picture: give one that ends in .png")
     check_can_write(args.output)
-    picture = _sheet(load_domain(args.domain, role=args.role), args.rows, args.columns)
+    picture = _sheet(open_domain(args, args.role), args.rows, args.columns)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     picture.save(args.output)
 

@@ -15,13 +15,9 @@ from mfm_hf.commands import compare, train
 from mfm_hf.commands.comparison import suite as suites
 from mfm_hf.commands.comparison.table import Line, as_markdown, spread
 from mfm_hf.commands.comparison.trainings import plan
+from mfm_hf.data.domains import load_domain
+from mfm_hf.data.folders import write_folder
 
-# What makes a training of any suite a matter of seconds.
-TINY = [
-    *("--source", "streets:game:64x64", "--target", "streets:real:64x64", "--backbone", "tiny", "--crop_size", "64"),
-    *("--per_device_train_batch_size", "1", "--mfm_dim", "32", "--mfm_grid", "2", "--dataloader_num_workers", "0"),
-    *("--logging_steps", "1", "--rare_class_min_pixels", "1", "--per_device_eval_batch_size", "50", "--use_cpu"),
-]
 SUITE = {
     "title": "two runs",
     "flags": {"max_steps": 2, "save_steps": 1, "eval_steps": 0},
@@ -31,6 +27,21 @@ SUITE = {
         {"name": "DACS + MFM", "flags": {"recipe": "dacs", "mfm": True}, "start_from": "start", "baseline": "DACS"},
     ],
 }
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> list[str]:
+    """Options that make a training of any suite a matter of a second."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, split in (("game", "train"), ("real", "train"), ("real", "validation")):
+        domain = load_domain(f"streets:{name}:64x64#{split}", "eval")
+        write_folder(domain, folder / name / split, limit=4)
+    return [
+        *("--source", str(folder / "game"), "--target", str(folder / "real"), "--backbone", "tiny"),
+        *("--crop_size", "64", "--per_device_train_batch_size", "1", "--mfm_dim", "32", "--mfm_grid", "2"),
+        *("--dataloader_num_workers", "0", "--logging_steps", "1", "--rare_class_min_pixels", "1", "--use_cpu"),
+        *("--selection_images", "0"),
+    ]
 
 
 @pytest.fixture
@@ -89,8 +100,8 @@ def test_the_oracle_learns_from_the_target(tmp_path):
     assert sources["oracle, DeepLab-V2"] == "cityscapes:B"
 
 
-def test_a_suite_is_trained_interrupted_and_resumed(suite_file, in_process, tmp_path, capsys):
-    arguments = ["--suite", suite_file(SUITE), "--seeds", "3", "--output_dir", str(tmp_path / "out"), *TINY]
+def test_a_suite_is_trained_interrupted_and_resumed(suite_file, tiny, in_process, tmp_path, capsys):
+    arguments = ["--suite", suite_file(SUITE), "--seeds", "3", "--output_dir", str(tmp_path / "out"), *tiny]
     in_process.kill = "dacs___mfm"
     with pytest.raises(SystemExit) as stop:
         compare.main(arguments)
@@ -117,16 +128,16 @@ def test_a_suite_is_trained_interrupted_and_resumed(suite_file, in_process, tmp_
     assert len(in_process) == 4
 
 
-def test_other_options_do_not_reuse_a_folder(suite_file, in_process, tmp_path, capsys):
-    arguments = ["--suite", suite_file(SUITE), "--seeds", "0", "--output_dir", str(tmp_path / "out"), *TINY]
+def test_other_options_do_not_reuse_a_folder(suite_file, tiny, in_process, tmp_path, capsys):
+    arguments = ["--suite", suite_file(SUITE), "--seeds", "0", "--output_dir", str(tmp_path / "out"), *tiny]
     compare.main(arguments)
     with pytest.raises(SystemExit):
         compare.main([*arguments, "--learning_rate", "1e-3"])
     assert "was trained with other options" in capsys.readouterr().err
 
 
-def test_a_dry_run_trains_nothing(suite_file, in_process, tmp_path, capsys):
-    compare.main(["--suite", suite_file(SUITE), "--output_dir", str(tmp_path / "out"), "--dry_run", *TINY])
+def test_a_dry_run_trains_nothing(suite_file, tiny, in_process, tmp_path, capsys):
+    compare.main(["--suite", suite_file(SUITE), "--output_dir", str(tmp_path / "out"), "--dry_run", *tiny])
     output = capsys.readouterr().out
     assert not in_process
     assert output.count("-m mfm_hf train") == 9
@@ -134,7 +145,9 @@ def test_a_dry_run_trains_nothing(suite_file, in_process, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_failed_training_is_told_and_those_that_start_from_it_are_left_out(suite_file, monkeypatch, tmp_path, capsys):
+def test_a_failed_training_is_told_and_those_that_start_from_it_are_left_out(
+    suite_file, tiny, monkeypatch, tmp_path, capsys
+):
     commands = []
 
     def fail(command, check):
@@ -143,7 +156,7 @@ def test_a_failed_training_is_told_and_those_that_start_from_it_are_left_out(sui
 
     monkeypatch.setattr(subprocess, "run", fail)
     with pytest.raises(SystemExit):
-        compare.main(["--suite", suite_file(SUITE), "--seeds", "0", "--output_dir", str(tmp_path / "out"), *TINY])
+        compare.main(["--suite", suite_file(SUITE), "--seeds", "0", "--output_dir", str(tmp_path / "out"), *tiny])
     assert len(commands) == 1
     assert "3 trainings failed" in capsys.readouterr().err
 
@@ -172,10 +185,10 @@ def test_an_unknown_suite_is_named(suite_file):
         suites.load_suite("table1_gt")
 
 
-def test_bad_flags_are_refused_before_anything_is_trained(suite_file, in_process, tmp_path, capsys):
+def test_bad_flags_are_refused_before_anything_is_trained(suite_file, tiny, in_process, tmp_path, capsys):
     content = SUITE | {"runs": [*SUITE["runs"], {"name": "last", "flags": {"recipe": "hdra"}}]}
     with pytest.raises(SystemExit):
-        compare.main(["--suite", suite_file(content), "--output_dir", str(tmp_path / "out"), *TINY])
+        compare.main(["--suite", suite_file(content), "--output_dir", str(tmp_path / "out"), *tiny])
     assert "hdra" in capsys.readouterr().err
     assert not in_process
 

@@ -10,10 +10,16 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil, pipeline
 
-from mfm_hf.commands._inputs import find_images
+from mfm_hf.commands import _inputs
+from mfm_hf.commands._inputs import find_inputs
+from mfm_hf.commands._segmenter import Segmenter, load_segmenter
 from mfm_hf.commands.predict import main
 from mfm_hf.data.classes import CITYSCAPES
+from mfm_hf.data.resizing import resize_image
+from mfm_hf.data.transforms import normalize
+from mfm_hf.hub.image_processor import save_image_processor
 from tests.image_processors import needs_image_processor
+from tests.tiny_models import tiny_model
 
 pytestmark = needs_image_processor
 
@@ -98,8 +104,80 @@ def test_cityscapes_names_bring_cityscapes_colors_and_many_classes_16_bits(check
     assert np.unique(np.asarray(label)) == [299]
 
 
+def test_only_the_pictures_that_are_asked_for(checkpoint: Path, folder_domain: Path, tmp_path: Path) -> None:
+    image = folder_domain / "images/a.png"
+    results = predict(checkpoint, tmp_path / "out", image, options=["--write", "label", "color"])
+    assert {path.name for path in (tmp_path / "out").glob("a_*")} == {"a_label.png", "a_color.png"}
+    [entry] = results["images"]
+    assert (entry["color"], "overlay" in entry) == ("a_color.png", False)
+    label, color = (np.asarray(Image.open(tmp_path / "out" / entry[kind])) for kind in ("label", "color"))
+    colors = {index: {tuple(pixel) for pixel in color[label == index]} for index in np.unique(label)}
+    assert all(len(found) == 1 for found in colors.values())
+
+
+def test_images_of_one_size_share_batches_and_results_keep_the_order(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    for index in range(6):
+        Image.new("RGB", (64, 32) if index % 2 else (48, 40), (40 * index, 0, 0)).save(tmp_path / f"in/{index}.png")
+    batches = []
+    segment = Segmenter.segment
+
+    def counted(self: Segmenter, images: Sequence[Image.Image]) -> list[np.ndarray]:
+        batches.append([image.size for image in images])
+        return segment(self, images)
+
+    monkeypatch.setattr(Segmenter, "segment", counted)
+    results = predict(checkpoint, tmp_path / "out", tmp_path / "in", options=["--batch_size", "2"])
+    assert [len(batch) for batch in batches] == [2, 1, 2, 1]
+    assert [Path(entry["input"]).name for entry in results["images"]] == [f"{index}.png" for index in range(6)]
+
+
+def write_video(file: Path, frames: Sequence[np.ndarray]) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 10**7
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def test_frames_of_a_video_are_images(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    greys = [10, 60, 110, 160, 210]
+    write_video(tmp_path / "in/drive.mp4", [np.full((32, 64, 3), grey, np.uint8) for grey in greys])
+    for number, frame in _inputs.read_frames(tmp_path / "in/drive.mp4"):
+        assert frame.size == (64, 32)
+        np.testing.assert_allclose(np.asarray(frame), greys[number], atol=4)
+    Image.new("RGB", (64, 32)).save(tmp_path / "in/photo.png")
+    results = predict(checkpoint, tmp_path / "out", tmp_path / "in", options=["--frame_step", "2"])
+    assert [entry.get("frame") for entry in results["images"]] == [0, 2, 4, None]
+    assert [entry["label"] for entry in results["images"]] == [
+        *(f"drive/{number:06}_label.png" for number in (0, 2, 4)),
+        "photo_label.png",
+    ]
+    assert all(Image.open(tmp_path / "out" / entry["label"]).size == (64, 32) for entry in results["images"])
+
+
+def test_damaged_video_is_named_and_what_came_before_is_kept(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_video(tmp_path / "drive.mp4", [np.zeros((32, 64, 3), np.uint8)])
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(SystemExit) as stopped:
+        predict(checkpoint, tmp_path / "out", tmp_path / "broken.mp4", tmp_path / "drive.mp4")
+    assert stopped.value.code == 1
+    assert f"error: cannot read {tmp_path / 'broken.mp4'}: " in capsys.readouterr().err
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert [Path(entry["input"]).name for entry in results["images"]] == ["drive.mp4"]
+    assert [Path(failure["input"]).name for failure in results["failed"]] == ["broken.mp4"]
+
+
 def names(paths: list[Path], output: Path) -> list[str]:
-    return [image.name for image in find_images(paths, output)]
+    return [image.name for image in find_inputs(paths, output)]
 
 
 def test_names_keep_apart_what_shares_a_stem(tmp_path: Path) -> None:
@@ -128,10 +206,11 @@ def test_links_are_inputs_and_earlier_outputs_are_not(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--input", "nowhere.png"], "nowhere.png does not exist"),
-        (["--input", "empty"], "no image in"),
+        (["--input", "empty"], "no image or video in"),
         (["--input", "empty", "--output", "empty"], "is input and output"),
         (["--input", "x.png", "--opacity", "2"], "--opacity must be between 0 and 1, not 2.0"),
         (["--input", "x.png", "--output", "x.png"], "is a file, not a folder"),
+        (["--input", "x.png", "clip.mp4"], "clip.mp4 is a video, and to read it needs PyAV: pip install av"),
         (["--input", "x.png"], "has no image processor"),
     ],
 )
@@ -146,6 +225,8 @@ def test_bad_input_gets_one_line(
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (32, 32)).save("x.png")
     Path("empty").mkdir()
+    Path("clip.mp4").touch()
+    monkeypatch.setattr(_inputs, "find_spec", lambda package: None)
     SegformerForSemanticSegmentation.from_pretrained(checkpoint).save_pretrained("model")
     capsys.readouterr()
     with pytest.raises(SystemExit) as stopped:
@@ -154,3 +235,17 @@ def test_bad_input_gets_one_line(
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert message in line
     assert not Path("out").exists()
+
+
+def test_images_are_resized_as_in_training(tmp_path):
+    """And not as the image processor does it, which antialiases."""
+    model = tiny_model().eval()
+    model.save_pretrained(tmp_path)
+    save_image_processor(tmp_path, box=(64, 32))
+    image = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
+    (found,) = load_segmenter(str(tmp_path), "cpu").segment([Image.fromarray(image)])
+    pixels = normalize(torch.from_numpy(resize_image(image, (32, 64))).permute(2, 0, 1)[None])
+    with torch.no_grad():
+        logits = model.decode(model.encode(pixels))
+    wanted = torch.nn.functional.interpolate(logits, size=(64, 128), mode="bilinear").argmax(1)[0]
+    assert (torch.from_numpy(found) == wanted).float().mean() > 0.999

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mfm_hf.commands.preview import main
+from mfm_hf.data.classes import CITYSCAPES
 
 
 def preview(domain: object, output: Path, *options: str) -> np.ndarray:
@@ -35,6 +37,13 @@ def test_last_row_may_be_short_and_labels_may_be_missing(folder_domain: Path, tm
     without = preview(folder_domain, tmp_path / "sheet.png", "--columns", "2", "--role", "target")
     assert with_labels.shape[1] > 4 * 480
     assert 2 * 480 < without.shape[1] < 3 * 480
+
+
+def test_a_label_map_gives_classes_their_colours(folder_domain: Path, tmp_path: Path) -> None:
+    label_map = {name: {"ids": [index], "colors": [[255, 255, index]]} for index, name in enumerate(CITYSCAPES.names)}
+    (tmp_path / "map.json").write_text(json.dumps(label_map))
+    sheet = preview(folder_domain, tmp_path / "sheet.png", "--label_map", str(tmp_path / "map.json"))
+    assert {(255, 255, index) for index in range(19)} <= {tuple(color) for color in sheet.reshape(-1, 3).tolist()}
 
 
 def test_wide_images_are_reduced(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,16 @@ def test_push_prints_the_address(
     repo = loopback_hub.repos["lab/streets"]
     assert repo.private
     assert {"config.json", "model.safetensors", "README.md", "preprocessor_config.json"} < repo.files.keys()
+
+
+def test_baseline_is_compared_with(checkpoint: Path, loopback_hub: LoopbackHub, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "adapted")
+    results = {"mean_iou": 0.5, "per_class_iou": {"road": 0.5}, "eval": "city (validation)", "steps": 3, "seed": 1}
+    (folder / "results.json").write_text(json.dumps(results))
+    file = tmp_path / "baseline.json"
+    file.write_text(json.dumps({**results, "recipe": "source_only", "mean_iou": 0.25}))
+    main([str(folder), "lab/streets", "--baseline_results", str(file)])
+    assert "| **mean** | **50.00** | 25.00 |" in loopback_hub.repos["lab/streets"].files["README.md"].decode()
 
 
 def test_errors_are_one_line(
