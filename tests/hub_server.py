@@ -1,4 +1,4 @@
-"""A Hub on loopback, in memory: enough of its protocol for pushing models and loading them again.
+"""A Hub on loopback, in memory: enough of its protocol for pushing models and Spaces and loading them again.
 
 What the client sends and expects was read off `huggingface_hub` 2.4; files are stored without Xet, which a test
 cannot offer. The fixture `loopback_hub` points `huggingface_hub` and `transformers` of this process to it.
@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import huggingface_hub
 import pytest
@@ -32,7 +32,7 @@ IDLE_SECONDS = 10.0
 
 @dataclass
 class Repo:
-    """A model repository: its commits, oldest first, each with all files by path."""
+    """A repository: its commits, oldest first, each with all files by path."""
 
     private: bool
     commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
@@ -65,7 +65,10 @@ class Failure:
 
 
 class LoopbackHub(ThreadingHTTPServer):
-    """The server. `repos` and `requests` (`METHOD /path`, in their order) are there to be looked at by tests."""
+    """The server. `repos` and `requests` (`METHOD /path`, in their order) are there to be looked at by tests.
+
+    Models are found as `ORG/NAME`, Spaces as `spaces/ORG/NAME`, datasets as `datasets/ORG/NAME`.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -77,6 +80,7 @@ class LoopbackHub(ThreadingHTTPServer):
         self.repos: dict[str, Repo] = {}
         self.blobs: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.sent_bytes = 0
         self.failures: list[Failure] = []
 
     def fail(self, pattern: str, status: int | None, times: int = 1, body: bytes = b"") -> None:
@@ -157,9 +161,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
+            self.server.sent_bytes += len(content)
             self.wfile.write(content)
 
     def _route(self, path: str) -> _Answer:
+        path = path.replace("/api/spaces/", "/api/models/spaces/").replace("/api/datasets/", "/api/models/datasets/")
         for method, pattern, action in _ROUTES:
             if method == self.command and (match := re.fullmatch(pattern, path)):
                 return action(self, **match.groupdict())
@@ -196,9 +202,15 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(401, "", "Invalid username or password.")
         wanted = json.loads(self.body)
         repo_id = f"{wanted.get('organization') or USER}/{wanted['name']}"
+        if wanted.get("type") == "space":
+            if "sdk" not in wanted:
+                raise _Refusal(400, "", "a Space needs an SDK")
+            repo_id = f"spaces/{repo_id}"
+        if wanted.get("type") == "dataset":
+            repo_id = f"datasets/{repo_id}"
         answer = {"url": f"{self.server.url}/{repo_id}", "id": repo_id}
         if repo_id in self.server.repos:
-            return _Answer(409, answer | {"error": "You already created this model repo"})
+            return _Answer(409, answer | {"error": "You already created this repo"})
         repo = Repo(private=wanted.get("visibility") == "private" or bool(wanted.get("private")))
         repo.commit({".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
         self.server.repos[repo_id] = repo
@@ -209,14 +221,26 @@ class _Handler(BaseHTTPRequestHandler):
         files = self._files(found, revision)
         sha = found.head if revision == "main" else revision
         siblings = [{"rfilename": path} for path in sorted(files)]
-        return _Answer(200, {"id": repo, "sha": sha, "private": found.private, "siblings": siblings})
+        name = repo.removeprefix("spaces/").removeprefix("datasets/")
+        return _Answer(200, {"id": name, "sha": sha, "private": found.private, "siblings": siblings})
 
     def tree(self, repo: str, revision: str, folder: str = "") -> _Answer:
         files = self._files(self._repo(repo), revision)
         inside = {path: content for path, content in files.items() if path.startswith(folder)}
         if folder and not inside:
             raise _Refusal(404, "EntryNotFound", f"{folder} does not exist on {revision}")
-        entries = [{"type": "file", "path": path, **_description(content)} for path, content in inside.items()]
+        entries = {path: {"type": "file", "path": path, **_description(content)} for path, content in inside.items()}
+        if parse_qs(urlsplit(self.path).query).get("recursive", ["false"])[0].lower() == "false":
+            depth = len(Path(folder).parts) + 1
+            below = {"/".join(Path(path).parts[:depth]) for path in inside}
+            folders = {path: {"type": "directory", "path": path, "oid": ""} for path in below - entries.keys()}
+            entries = folders | {path: entries[path] for path in below & entries.keys()}
+        return _Answer(200, list(entries.values()))
+
+    def paths_info(self, repo: str, revision: str) -> _Answer:
+        wanted = json.loads(self.body)["paths"]
+        files = self._files(self._repo(repo), revision)
+        entries = [{"type": "file", "path": path, **_description(files[path])} for path in wanted if path in files]
         return _Answer(200, entries)
 
     def whoami(self) -> _Answer:
@@ -288,7 +312,7 @@ class _Handler(BaseHTTPRequestHandler):
         return _Answer(200, content, headers)
 
 
-_REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
+_REPO = r"(?P<repo>(?:spaces/|datasets/)?[\w.-]+/[\w.-]+)"
 _ROUTES: tuple[tuple[str, str, Callable[..., _Answer]], ...] = (
     ("POST", "/api/repos/create", _Handler.create),
     ("GET", "/api/whoami-v2", _Handler.whoami),
@@ -297,6 +321,7 @@ _ROUTES: tuple[tuple[str, str, Callable[..., _Answer]], ...] = (
     ("GET", rf"/api/models/{_REPO}/revision/(?P<revision>[^/]+)", _Handler.info),
     ("GET", rf"/api/models/{_REPO}/tree/(?P<revision>[^/]+)", _Handler.tree),
     ("GET", rf"/api/models/{_REPO}/tree/(?P<revision>[^/]+)/(?P<folder>.+)", _Handler.tree),
+    ("POST", rf"/api/models/{_REPO}/paths-info/(?P<revision>[^/]+)", _Handler.paths_info),
     ("POST", rf"/api/models/{_REPO}/preupload/(?P<revision>[^/]+)", _Handler.preupload),
     ("POST", rf"/api/models/{_REPO}/commit/(?P<revision>[^/]+)", _Handler.commit),
     ("POST", rf"/{_REPO}\.git/info/lfs/objects/batch", _Handler.lfs_batch),
@@ -338,6 +363,8 @@ def loopback_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Lo
     monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", server.url)
     monkeypatch.setattr("transformers.utils.hub._hf_api", None)
+    monkeypatch.setattr("datasets.config.HF_ENDPOINT", server.url)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
     # It waits for seconds between its own attempts.
     monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
     monkeypatch.setenv("HF_TOKEN", TOKEN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, BaseImageProcessor, PreTrainedModel
 
 
@@ -23,7 +24,7 @@ def load_model(name: str, device: str | None) -> PreTrainedModel:
         raise ValueError(f"{name} holds no config.json: give the folder of a saved checkpoint")
     try:
         model, report = AutoModelForSemanticSegmentation.from_pretrained(name, output_loading_info=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError, RuntimeError) as error:  # the last: of other shapes than the config's
         origin = "the folder" if Path(name).is_dir() else "the Hub, as there is no such folder"
         raise ValueError(f"cannot load the model {name!r} from {origin}: {_first_line(error)}") from error
     if report["missing_keys"]:

@@ -10,7 +10,8 @@ from mfm_hf.commands._parser import command_parser
 
 _DESCRIPTION = """\
 Upload a checkpoint folder to the Hub, with a model card made from its results: weights, config, image processor,
-card and results, and nothing else of a run. It may be repeated. Log in before, with `hf auth login`.
+card and results, the code of a network that transformers does not know, and nothing else of a run. It may be repeated.
+Log in before, with `hf auth login`.
 
 example:
   {prog} outputs/run my-name/segformer-streets
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
         # This import takes a second; `--help` does without.
         from mfm_hf.hub.publish import publish
 
-        print(publish(args.folder, args.repo_id, private=args.private))
+        print(publish(args.folder, args.repo_id, private=args.private, baseline_results=args.baseline_results))
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -34,4 +35,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("repo_id", metavar="ORG/NAME", help="repository on the Hub; it is made if need be")
     parser.add_argument("--private", action="store_true", help="only you and your organisation may see it")
+    parser.add_argument(
+        "--baseline_results",
+        type=Path,
+        metavar="FILE",
+        help="results.json of a source-only training, for the model card to compare with",
+    )
     return parser.parse_args(argv)

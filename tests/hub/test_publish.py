@@ -14,7 +14,8 @@ from transformers import (
 from transformers.utils import IMAGE_PROCESSOR_NAME
 
 from mfm_hf.hub.image_processor import save_image_processor
-from mfm_hf.hub.publish import PublishError, publish
+from mfm_hf.hub.publish import publish
+from mfm_hf.hub.upload import PublishError
 from tests.hub_server import LoopbackHub
 from tests.image_processors import needs_image_processor
 from tests.tiny_models import tiny_model
