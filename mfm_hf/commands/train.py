@@ -57,7 +57,7 @@ def print_recipe(args: UdaTrainingArguments) -> dict[str, Any]:
 
 def print_estimate(trainer: UdaTrainer) -> dict[str, Any]:
     """Print what memory and time the run would take."""
-    from mfm_hf.uda.dry_run import dry_run
+    from mfm_hf.uda.run.dry_run import dry_run
 
     estimate = dry_run(trainer)
     trainer.accelerator.print(estimate)
@@ -75,9 +75,9 @@ def build_trainer(args: UdaTrainingArguments) -> UdaTrainer:
     from transformers.utils.logging import disable_progress_bar
 
     from mfm_hf.data.domain import check_crop, check_domain, check_same_classes
-    from mfm_hf.uda import run_folder
     from mfm_hf.uda.image_sizes import at_evaluation_size, at_training_size, settle_target_borders
     from mfm_hf.uda.resolution import fit_to_classes, resolve_recipe
+    from mfm_hf.uda.run import run_folder
     from mfm_hf.uda.trainer import UdaTrainer
 
     disable_progress_bar()  # those of loading and saving, which would stand between the trainer's own

@@ -18,17 +18,17 @@ from transformers import enable_full_determinism
 from mfm_hf.data.transforms import normalize
 from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
 from mfm_hf.models.compat import enable_activation_checkpointing
-from mfm_hf.uda import checkpoint as checkpoints
 from mfm_hf.uda.choices import StepChoices
 from mfm_hf.uda.drawing import draw_choices
 from mfm_hf.uda.feature_distance import PretrainedFeatures
 from mfm_hf.uda.global_statistics import mean_over_processes
-from mfm_hf.uda.guards import StepGuard
-from mfm_hf.uda.launch_checks import check_launch
 from mfm_hf.uda.mean_teacher import MeanTeacher
 from mfm_hf.uda.optimization import learning_rate_factor, make_optimizer, set_learning_rates
 from mfm_hf.uda.pseudo_label import ignore_borders, pseudo_label
 from mfm_hf.uda.recipes import Recipe
+from mfm_hf.uda.run import checkpoint as checkpoints
+from mfm_hf.uda.run.guards import StepGuard
+from mfm_hf.uda.run.launch_checks import check_launch
 from mfm_hf.uda.step_module import StepModule, default_encode_mode
 from mfm_hf.uda.teacher_features import TeacherFeatures
 from mfm_hf.uda.training_args import UdaTrainingArguments

@@ -22,23 +22,23 @@ from mfm_hf.data.workers import worker_deaths_named
 from mfm_hf.files import write_json
 from mfm_hf.hub.image_processor import save_image_processor
 from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
-from mfm_hf.uda import checkpoint as checkpoints
-from mfm_hf.uda import run_folder, run_lock
-from mfm_hf.uda.accelerator import describe_hardware, flat_config, from_main_process, make_accelerator
 from mfm_hf.uda.adaptation_step import AdaptationStep, Batch
-from mfm_hf.uda.best_network import recover_best, write_best
-from mfm_hf.uda.checkpointer import Checkpointer
 from mfm_hf.uda.choices import StepChoices
-from mfm_hf.uda.evaluations import Evaluations
 from mfm_hf.uda.image_sizes import image_box
-from mfm_hf.uda.pictures import draw_views
-from mfm_hf.uda.preemption import Preempted, StopRequest
-from mfm_hf.uda.pushes import Pushes
 from mfm_hf.uda.recipes import Recipe
 from mfm_hf.uda.resolution import describe_recipe, resolve_recipe
-from mfm_hf.uda.run_log import RunLog
-from mfm_hf.uda.run_state import RunState
-from mfm_hf.uda.streams import Streams, batch_size_per_step
+from mfm_hf.uda.run import checkpoint as checkpoints
+from mfm_hf.uda.run import run_folder, run_lock
+from mfm_hf.uda.run.accelerator import describe_hardware, flat_config, from_main_process, make_accelerator
+from mfm_hf.uda.run.best_network import recover_best, write_best
+from mfm_hf.uda.run.checkpointer import Checkpointer
+from mfm_hf.uda.run.evaluations import Evaluations
+from mfm_hf.uda.run.pictures import draw_views
+from mfm_hf.uda.run.preemption import Preempted, StopRequest
+from mfm_hf.uda.run.pushes import Pushes
+from mfm_hf.uda.run.run_log import RunLog
+from mfm_hf.uda.run.run_state import RunState
+from mfm_hf.uda.run.streams import Streams, batch_size_per_step
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
 

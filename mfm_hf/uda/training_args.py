@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from mfm_hf.uda.argument_ranges import check_ranges
-from mfm_hf.uda.memory_presets import MEMORY_OPTIONS
+from mfm_hf.uda.run.memory_presets import MEMORY_OPTIONS
 
 
 def option(default: Any, help: str) -> Any:

@@ -13,14 +13,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mfm_hf.data.domains import load_domain
-from mfm_hf.uda import checkpoint as checkpoints
-from mfm_hf.uda.accelerator import make_accelerator
-from mfm_hf.uda.best_network import recover_best
-from mfm_hf.uda.checkpoint_manifest import MANIFEST_FILE, DamagedCheckpointError, write_manifest
-from mfm_hf.uda.collapse import CollapseWatch
-from mfm_hf.uda.evaluations import Evaluations
-from mfm_hf.uda.model_selection import GREATER_IS_BETTER, ModelSelection
-from mfm_hf.uda.run_state import DomainState, RunState, StreamState
+from mfm_hf.uda.run import checkpoint as checkpoints
+from mfm_hf.uda.run.accelerator import make_accelerator
+from mfm_hf.uda.run.best_network import recover_best
+from mfm_hf.uda.run.checkpoint_manifest import MANIFEST_FILE, DamagedCheckpointError, write_manifest
+from mfm_hf.uda.run.collapse import CollapseWatch
+from mfm_hf.uda.run.evaluations import Evaluations
+from mfm_hf.uda.run.model_selection import GREATER_IS_BETTER, ModelSelection
+from mfm_hf.uda.run.run_state import DomainState, RunState, StreamState
 from mfm_hf.uda.training_args import UdaTrainingArguments
 from tests.fuzz.tools import BOTTOMLESS, altered, cases, damaged, only_one_line_errors
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from mfm_hf.data.domains import load_domain
 from mfm_hf.uda.objectives import FeatureDistance, Objective, Segmentation
 from mfm_hf.uda.resolution import resolve_recipe
-from mfm_hf.uda.streams import Streams
+from mfm_hf.uda.run.streams import Streams
 from mfm_hf.uda.trainer import UdaTrainer
 from mfm_hf.uda.training_args import UdaTrainingArguments
 from tests.tiny_models import tiny_model

@@ -8,8 +8,8 @@ from transformers import AutoModelForSemanticSegmentation
 
 from mfm_hf.uda.class_mix import class_mask
 from mfm_hf.uda.drawing import draw_choices
-from mfm_hf.uda.run_state import StreamState
-from mfm_hf.uda.streams import open_stream
+from mfm_hf.uda.run.run_state import StreamState
+from mfm_hf.uda.run.streams import open_stream
 from mfm_hf.uda.trainer import UdaTrainer
 from tests.tiny_models import MODELS
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mfm_hf.files import sync
-from mfm_hf.uda.model_selection import checked_note
-from mfm_hf.uda.run_folder import RESULTS_FILE
+from mfm_hf.uda.run.model_selection import checked_note
+from mfm_hf.uda.run.run_folder import RESULTS_FILE
 
 BEST_FOLDER = "best"
 

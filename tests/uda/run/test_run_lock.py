@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mfm_hf.uda import run_lock
+from mfm_hf.uda.run import run_lock
 
 
 @contextmanager

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mfm_hf.uda import run_folder
+from mfm_hf.uda.run import run_folder
 
 FREE = {"resume_from": None, "overwrite": False}
 

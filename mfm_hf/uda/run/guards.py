@@ -13,9 +13,9 @@ from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from mfm_hf.uda.checkpoint import list_checkpoints
 from mfm_hf.uda.global_statistics import mean_over_processes
-from mfm_hf.uda.run_folder import SKIPPED_STEPS_FILE
+from mfm_hf.uda.run.checkpoint import list_checkpoints
+from mfm_hf.uda.run.run_folder import SKIPPED_STEPS_FILE
 
 
 class TooManySkippedStepsError(ValueError):

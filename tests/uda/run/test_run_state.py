@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mfm_hf.data.domains import load_domain
-from mfm_hf.uda.run_state import (
+from mfm_hf.uda.run.run_state import (
     FREE_ARGUMENTS,
     DomainState,
     RunMismatchError,

@@ -9,13 +9,13 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from mfm_hf.data.domain import Domain
-from mfm_hf.uda import checkpoint as checkpoints
-from mfm_hf.uda import run_folder
 from mfm_hf.uda.adaptation_step import AdaptationStep
-from mfm_hf.uda.evaluations import Evaluations
-from mfm_hf.uda.run_log import RunLog
-from mfm_hf.uda.run_state import RunMismatchError, RunState, arguments_as_json, check_same_run, describe_domain
-from mfm_hf.uda.streams import Streams
+from mfm_hf.uda.run import checkpoint as checkpoints
+from mfm_hf.uda.run import run_folder
+from mfm_hf.uda.run.evaluations import Evaluations
+from mfm_hf.uda.run.run_log import RunLog
+from mfm_hf.uda.run.run_state import RunMismatchError, RunState, arguments_as_json, check_same_run, describe_domain
+from mfm_hf.uda.run.streams import Streams
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 import torch
 
 from mfm_hf.evaluation.evaluator import evaluate_model
-from mfm_hf.uda.streams import Streams
+from mfm_hf.uda.run.streams import Streams
 from mfm_hf.uda.trainer import UdaTrainer
 
 

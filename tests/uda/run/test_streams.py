@@ -13,13 +13,13 @@ from accelerate import debug_launcher
 from safetensors.torch import load_file
 
 from mfm_hf.data.domains import load_domain
-from mfm_hf.uda.checkpoint import load_state
-from mfm_hf.uda.preemption import Preempted
+from mfm_hf.uda.run.checkpoint import load_state
+from mfm_hf.uda.run.preemption import Preempted
 from mfm_hf.uda.trainer import UdaTrainer
 from mfm_hf.uda.training_args import UdaTrainingArguments
 from tests.tiny_models import tiny_model
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 RUNS = {"whole": {}, "resumed": {"resume_from_checkpoint": "whole/checkpoint-2"}, "preempted": {"save_steps": 0}}

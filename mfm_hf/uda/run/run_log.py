@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from mfm_hf.uda.run_folder import LOG_FILE
+from mfm_hf.uda.run.run_folder import LOG_FILE
 
 
 class RunLog:

@@ -11,8 +11,8 @@ from transformers import AutoModelForSemanticSegmentation
 
 from mfm_hf.data.domains import load_domain
 from mfm_hf.hub.model_card import render_model_card
-from mfm_hf.uda import best_network
-from mfm_hf.uda.evaluations import Evaluations
+from mfm_hf.uda.run import best_network
+from mfm_hf.uda.run.evaluations import Evaluations
 from mfm_hf.uda.trainer import UdaTrainer
 
 LABEL_FREE = {"prediction_entropy", "prediction_stability", "teacher_agreement"}

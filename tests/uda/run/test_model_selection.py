@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mfm_hf.uda.model_selection import GREATER_IS_BETTER, ModelSelection, checked_note
+from mfm_hf.uda.run.model_selection import GREATER_IS_BETTER, ModelSelection, checked_note
 
 EVERY = tuple(GREATER_IS_BETTER)
 

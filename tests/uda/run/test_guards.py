@@ -7,8 +7,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from mfm_hf.uda.guards import TooManySkippedStepsError
 from mfm_hf.uda.objectives import Segmentation
+from mfm_hf.uda.run.guards import TooManySkippedStepsError
 from mfm_hf.uda.trainer import UdaTrainer
 from tests.uda.test_accumulation import batches
 

@@ -1,7 +1,7 @@
 import pytest
 
 from mfm_hf.commands import train
-from mfm_hf.uda.dry_run import RunEstimate, dry_run
+from mfm_hf.uda.run.dry_run import RunEstimate, dry_run
 
 
 def test_it_measures_two_steps_and_writes_nothing(make_trainer, tmp_path):

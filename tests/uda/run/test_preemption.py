@@ -5,7 +5,7 @@ import threading
 import pytest
 from accelerate import Accelerator
 
-from mfm_hf.uda.preemption import ECHO_SECONDS, Preempted, StopRequest
+from mfm_hf.uda.run.preemption import ECHO_SECONDS, Preempted, StopRequest
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from mfm_hf.uda import checkpoint
-from mfm_hf.uda.checkpoint_manifest import DamagedCheckpointError
-from mfm_hf.uda.run_state import DomainState, RunState, StreamState
+from mfm_hf.uda.run import checkpoint
+from mfm_hf.uda.run.checkpoint_manifest import DamagedCheckpointError
+from mfm_hf.uda.run.run_state import DomainState, RunState, StreamState
 
 STATE = RunState(
     step=3,

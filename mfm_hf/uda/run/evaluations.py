@@ -15,8 +15,8 @@ from mfm_hf.data.subset import evenly_spaced
 from mfm_hf.evaluation.class_sets import resolve_eval_classes
 from mfm_hf.evaluation.evaluator import evaluate_model
 from mfm_hf.evaluation.label_free_scores import LabelFreeScores
-from mfm_hf.uda.collapse import CollapseWatch
-from mfm_hf.uda.model_selection import GREATER_IS_BETTER, ModelSelection
+from mfm_hf.uda.run.collapse import CollapseWatch
+from mfm_hf.uda.run.model_selection import GREATER_IS_BETTER, ModelSelection
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
 LOGGED = (*GREATER_IS_BETTER, "overall_accuracy")

@@ -1,6 +1,6 @@
 import json
 
-from mfm_hf.uda.collapse import CollapseWatch
+from mfm_hf.uda.run.collapse import CollapseWatch
 
 
 def test_a_class_that_was_learned_and_is_lost_is_named():

@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from mfm_hf.files import sync
-from mfm_hf.uda import run_lock
+from mfm_hf.uda.run import run_lock
 
 RESULTS_FILE = "results.json"
 LOG_FILE = "log.jsonl"

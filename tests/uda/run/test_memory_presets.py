@@ -3,7 +3,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from mfm_hf.uda.memory_presets import MEMORY_OPTIONS, MemoryPreset
+from mfm_hf.uda.run.memory_presets import MEMORY_OPTIONS, MemoryPreset
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
 PRESETS = get_args(MemoryPreset)

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.uda.run.test_run_lock import holder
 
 from mfm_hf.data.domain import BadExampleError
 from mfm_hf.data.workers import WorkerDiedError
-from mfm_hf.uda import run_lock
-from mfm_hf.uda.checkpoint import list_checkpoints, step_of
-from mfm_hf.uda.checkpoint_manifest import DamagedCheckpointError
-from mfm_hf.uda.preemption import Preempted
-from tests.uda.test_run_lock import holder
+from mfm_hf.uda.run import run_lock
+from mfm_hf.uda.run.checkpoint import list_checkpoints, step_of
+from mfm_hf.uda.run.checkpoint_manifest import DamagedCheckpointError
+from mfm_hf.uda.run.preemption import Preempted
 
 TIMES = {"seconds_per_step", "images_per_second"}
 

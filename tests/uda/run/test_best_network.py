@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mfm_hf.uda.best_network import recover_best, write_best
+from mfm_hf.uda.run.best_network import recover_best, write_best
 
 
 def note_of(step: int) -> dict[str, object]:

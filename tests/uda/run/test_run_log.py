@@ -8,8 +8,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 
-from mfm_hf.uda.accelerator import flat_config
-from mfm_hf.uda.run_log import RunLog
+from mfm_hf.uda.run.accelerator import flat_config
+from mfm_hf.uda.run.run_log import RunLog
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
 

@@ -26,8 +26,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mfm_hf.files import sync
-from mfm_hf.uda.checkpoint_manifest import DamagedCheckpointError, check_manifest, write_manifest
-from mfm_hf.uda.run_state import RunState, StateError
+from mfm_hf.uda.run.checkpoint_manifest import DamagedCheckpointError, check_manifest, write_manifest
+from mfm_hf.uda.run.run_state import RunState, StateError
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from accelerate.utils import DistributedType
 
-from mfm_hf.uda.launch_checks import check_launch
 from mfm_hf.uda.resolution import resolve_recipe
+from mfm_hf.uda.run.launch_checks import check_launch
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
 GLOBAL = {"batch_statistics": "global"}

@@ -14,7 +14,7 @@ from mfm_hf.data.loading import TrainingStream
 from mfm_hf.data.rare_class_sampling import RareClassSampler, RareClassSampling
 from mfm_hf.data.transforms import TrainingTransform
 from mfm_hf.uda.recipes import Recipe
-from mfm_hf.uda.run_state import StreamState
+from mfm_hf.uda.run.run_state import StreamState
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
 DEFAULT_BAD_TARGET_SAMPLES = 10
