@@ -49,7 +49,7 @@ TRAINING = [
     *("--eval_steps", "20", "--selection_images", "4", "--dataloader_num_workers", "0", "--use_cpu"),
 ]
 # What no two runs have in common.
-TIMES = {"seconds", "seconds_per_step", "images_per_second", "selection_seconds"}
+TIMES = {"seconds", "seconds_per_step", "images_per_second", "selection_seconds", "peak_memory_bytes"}
 OWN = TIMES | {"arguments"}
 WARM_UP = 0.25  # share of a run after which its memory should have settled
 

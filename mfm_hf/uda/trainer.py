@@ -29,7 +29,13 @@ from mfm_hf.uda.recipes import Recipe
 from mfm_hf.uda.resolution import describe_recipe, resolve_recipe
 from mfm_hf.uda.run import checkpoint as checkpoints
 from mfm_hf.uda.run import run_folder, run_lock
-from mfm_hf.uda.run.accelerator import describe_hardware, flat_config, from_main_process, make_accelerator
+from mfm_hf.uda.run.accelerator import (
+    describe_hardware,
+    flat_config,
+    from_main_process,
+    make_accelerator,
+    peak_memory,
+)
 from mfm_hf.uda.run.best_network import recover_best, write_best
 from mfm_hf.uda.run.checkpointer import Checkpointer
 from mfm_hf.uda.run.evaluations import Evaluations
@@ -280,6 +286,7 @@ class UdaTrainer:
             "picked_by": None,  # the final network, good or bad
             "evaluations": self.evaluations.history,
             "seconds_per_step": log.seconds_per_step,
+            "peak_memory_bytes": peak_memory(self.accelerator.device),
             "bad_samples": dict(num_bad),
             "failed_saves": self.failed_saves,
             "failed_pushes": self.pushes.failures,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -46,6 +48,14 @@ def describe_hardware(accelerator: Accelerator) -> str:
     device = accelerator.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
     return f"{accelerator.num_processes} x {name}"
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes that were held: on a GPU by PyTorch, on the CPU by the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
 def flat_config(args: UdaTrainingArguments) -> dict[str, Any]:

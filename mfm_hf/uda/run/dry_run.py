@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from datetime import timedelta
 import torch
 
 from mfm_hf.evaluation.evaluator import evaluate_model
+from mfm_hf.uda.run.accelerator import peak_memory
 from mfm_hf.uda.run.streams import Streams
 from mfm_hf.uda.trainer import UdaTrainer
 
@@ -58,10 +57,7 @@ def dry_run(trainer: UdaTrainer) -> RunEstimate:
     """
     adaptation, accelerator = trainer.adaptation, trainer.accelerator
     adaptation.number = max(term.start_step for term in trainer.recipe.objectives)  # at which all of them count
-    domains = {"source": trainer.source}
-    if trainer.target is not None and trainer.recipe.uses_target:
-        domains["target"] = trainer.target
-    with closing(Streams(domains, trainer.args, trainer.recipe, accelerator)) as streams:
+    with closing(Streams(trainer.domains, trainer.args, trainer.recipe, accelerator)) as streams:
         for _ in range(2):
             start = time.perf_counter()
             batches = streams.next_batches()
@@ -71,7 +67,7 @@ def dry_run(trainer: UdaTrainer) -> RunEstimate:
     args, num_steps = trainer.args, trainer.recipe.max_steps
     num_evaluations = args.final_evaluation + ((num_steps - 1) // args.eval_steps if args.eval_steps else 0)
     return RunEstimate(
-        peak_memory=_peak_memory(accelerator.device),
+        peak_memory=peak_memory(accelerator.device),
         num_steps=num_steps,
         seconds_per_step=seconds_per_step,
         num_evaluations=num_evaluations,
@@ -100,10 +96,3 @@ def _seconds_per_evaluation(trainer: UdaTrainer) -> float:
 def _wait_for(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
