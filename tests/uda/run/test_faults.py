@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.uda.run.test_run_lock import holder
 
 from mfm_hf.data.domain import BadExampleError
 from mfm_hf.data.workers import WorkerDiedError
@@ -22,6 +21,7 @@ from mfm_hf.uda.run import run_lock
 from mfm_hf.uda.run.checkpoint import list_checkpoints, step_of
 from mfm_hf.uda.run.checkpoint_manifest import DamagedCheckpointError
 from mfm_hf.uda.run.preemption import Preempted
+from tests.uda.run.test_run_lock import holder
 
 TIMES = {"seconds_per_step", "images_per_second"}
 

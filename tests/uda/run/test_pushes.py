@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import ModelCard
-from tests.uda.run.test_faults import during_step
 from transformers import AutoModelForSemanticSegmentation
 
 from mfm_hf.hub.upload import PublishError
 from mfm_hf.uda.run.run_folder import go_back
+from tests.uda.run.test_faults import during_step
 
 REPO = "lab/streets"
 SECONDS = 30.0
