@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import warnings
 
-from segmenter_tester import segformer_config
 from torch import nn
 from transformers import SegformerForSemanticSegmentation
 
 from mfm_hf.models.compat import enable_activation_checkpointing
+from tests.models.segmenter_tester import segformer_config
 
 
 def recomputes(layer: nn.Module) -> bool:

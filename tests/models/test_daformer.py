@@ -1,13 +1,13 @@
 import pytest
 import torch
 from safetensors import safe_open
-from segmenter_tester import daformer_config, images, labels, segformer_config
 from torch import nn
 from torch.nn import functional as F
 from transformers import SegformerForImageClassification
 
 from mfm_hf.models.configuration_daformer import DaformerConfig
 from mfm_hf.models.modeling_daformer import ConvNormAct, DaformerDecodeHead, DaformerForSemanticSegmentation
+from tests.models.segmenter_tester import daformer_config, images, labels, segformer_config
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from segmenter_tester import deeplabv2_config, images, labels
 from torch import nn
 from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
@@ -9,6 +8,7 @@ from mfm_hf.models.compat import enable_activation_checkpointing
 from mfm_hf.models.configuration_deeplabv2 import FOUR_BRANCHES, TWO_BRANCHES, DeepLabV2Config
 from mfm_hf.models.dilated_resnet import DilatedResNet
 from mfm_hf.models.modeling_deeplabv2 import DeepLabV2DecodeHead, DeepLabV2ForSemanticSegmentation
+from tests.models.segmenter_tester import deeplabv2_config, images, labels
 
 TINY = {"embedding_size": 8, "hidden_sizes": [16, 16, 32, 32], "depths": [1, 2, 2, 3]}
 

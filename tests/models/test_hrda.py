@@ -4,15 +4,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from segmenter_tester import (
-    NUM_LABELS,
-    daformer_config,
-    deeplabv2_config,
-    hrda_config,
-    images,
-    labels,
-    segformer_config,
-)
 from torch.nn import functional as F
 from transformers import (
     ResNetConfig,
@@ -29,6 +20,15 @@ from mfm_hf.models.detail_windows import DetailBox, cover, merge_windows
 from mfm_hf.models.modeling_daformer import DaformerForSemanticSegmentation
 from mfm_hf.models.modeling_hrda import HrdaForSemanticSegmentation, fuse_scales
 from mfm_hf.models.sliding_window import SlidingWindow
+from tests.models.segmenter_tester import (
+    NUM_LABELS,
+    daformer_config,
+    deeplabv2_config,
+    hrda_config,
+    images,
+    labels,
+    segformer_config,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "algo_hrda_fusion.json"
 

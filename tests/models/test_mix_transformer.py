@@ -1,10 +1,10 @@
 import pytest
 import torch
-from segmenter_tester import images, segformer_config
 from torch import nn
 from transformers import SegformerConfig, SegformerForImageClassification, SegformerModel
 
 from mfm_hf.models.mix_transformer import MIX_TRANSFORMERS, MixTransformer, stage_strides
+from tests.models.segmenter_tester import images, segformer_config
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from segmenter_tester import NUM_LABELS, SEGMENTERS, Segmenter, images, labels
 from torch import nn
 from transformers import (
     AutoModelForSemanticSegmentation,
@@ -20,6 +19,7 @@ from transformers import (
 
 from mfm_hf.models.compat import enable_activation_checkpointing
 from tests.image_processors import needs_image_processor
+from tests.models.segmenter_tester import NUM_LABELS, SEGMENTERS, Segmenter, images, labels
 
 
 @pytest.fixture(params=SEGMENTERS)
