@@ -12,6 +12,7 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_daformer import DaformerConfig
+from .dilated_depthwise import DilatedDepthwiseConv2d
 from .mix_transformer import MixTransformer, stage_strides
 from .segmenter import SegmenterPreTrainedModel, upsampled_cross_entropy
 
@@ -30,11 +31,15 @@ class ConvNormAct(nn.Sequential):
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, dilation: int = 1, groups: int = 1
     ) -> None:
-        padding = dilation * (kernel_size // 2)
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, groups=groups, bias=False
-        )
+        self.conv: nn.Conv2d
+        if dilation > 1 and kernel_size == 3 and groups == in_channels == out_channels:
+            self.conv = DilatedDepthwiseConv2d(in_channels, dilation)
+        else:
+            padding = dilation * (kernel_size // 2)
+            self.conv = nn.Conv2d(
+                in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, groups=groups, bias=False
+            )
         self.batch_norm = nn.BatchNorm2d(out_channels)
         self.activation = nn.ReLU(inplace=True)
 
@@ -60,6 +65,8 @@ class SeparableAspp(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Return the fused map, (batch, out_channels, height, width)."""
+        if hidden_states.device.type == "cpu" and hidden_states.dtype == torch.float32:
+            hidden_states = hidden_states.contiguous()  # see DilatedDepthwiseConv2d
         return self.bottleneck(torch.cat([branch(hidden_states) for branch in self.branches], dim=1))
 
 

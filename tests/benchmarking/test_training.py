@@ -1,0 +1,45 @@
+import json
+
+import pytest
+
+from mfm_hf.benchmarking import data_wait
+from mfm_hf.benchmarking.memory import peak_of_steps
+from mfm_hf.benchmarking.tables import training_table
+from mfm_hf.benchmarking.training import FAST, FINE_TUNING, NO_MFM, PLAIN, measure_training
+from mfm_hf.uda.training_args import UdaTrainingArguments
+
+SMALL = {"source": ((96, 128), (2.5, 1.5)), "target": ((96, 192), (2.0, 1.0))}
+
+
+def test_all_steps_are_measured_beside_each_other(args: UdaTrainingArguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_wait, "SIZES", SMALL)
+    result = measure_training(args, steps=2, warmup=0, without=["eager_attention"])
+    seconds = result["seconds_per_step"]
+    assert list(seconds) == [FAST, NO_MFM, PLAIN, f"{PLAIN} without eager_attention", FINE_TUNING]
+    assert result["speedup_over_plain"] == pytest.approx(seconds[PLAIN] / seconds[FAST])
+    assert {"encode", "decode", "teacher", "views", "rebuild", "backward", "optimizer", "ema"} == set(result["parts"])
+    flops = result["flops_per_step"]
+    assert flops[FAST] > flops[NO_MFM] > 0
+    assert result["mfm_cost"]["operations"] == pytest.approx(flops[FAST] / flops[NO_MFM] - 1)
+    assert 0 <= result["data_wait"]["share"] < 1
+    json.dumps(result)  # for the file
+    table = training_table(result)
+    assert f"| {PLAIN} without eager_attention |" in table
+    assert "MFM adds" in table
+
+
+def test_without_mfm_there_is_nothing_to_compare(args: UdaTrainingArguments) -> None:
+    args.mfm, args.recipe = False, "source_only"
+    result = measure_training(args, steps=1, warmup=0, data_wait=False)
+    assert result["data_wait"] is None
+    assert result["mfm_cost"] is None
+    assert NO_MFM not in result["seconds_per_step"]
+
+
+def test_a_wrong_handicap_is_named(args: UdaTrainingArguments) -> None:
+    with pytest.raises(ValueError, match="no handicap 'slow_disk': choose among views_one_by_one"):
+        measure_training(args, steps=1, without=["slow_disk"])
+
+
+def test_memory_counts_libraries_and_network(args: UdaTrainingArguments) -> None:
+    assert peak_of_steps(args, plain=True) > 2**26
