@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mfm_hf.data.dataset_card import CARD_FILE
 from mfm_hf.data.manifest import MANIFEST_FILE, Manifest
+from mfm_hf.hub.public_results import public_name
 from mfm_hf.hub.upload import RETRY_WAITS, HubRepository
 
 
@@ -36,7 +39,7 @@ def publish_dataset(
     if not manifest_file.is_file():
         raise FileNotFoundError(f"{directory} holds no {MANIFEST_FILE}: give the folder of a prepared dataset")
     manifest = Manifest.from_json(manifest_file.read_bytes(), str(manifest_file))
-    names = [MANIFEST_FILE, CARD_FILE]
+    names = [CARD_FILE]
     for split in manifest.splits.values():
         names += [shard.file for shard in split.shards]
         names += [split.class_pixels.file] if split.class_pixels is not None else []
@@ -45,5 +48,18 @@ def publish_dataset(
         raise FileNotFoundError(f"{directory} lacks {missing[0]}: prepare it again")
     repository = HubRepository(repo_id, directory, "dataset", token, retry_waits)
     url = repository.create(private=True)
-    repository.commit({name: directory / name for name in names}, ("*.parquet", "*.npz"), "Upload prepared dataset")
+    files: dict[str, Path | bytes] = {name: directory / name for name in names}
+    repository.commit(files | _without_paths(manifest, directory), ("*.parquet", "*.npz"), "Upload prepared dataset")
     return url.url
+
+
+def _without_paths(manifest: Manifest, directory: Path) -> dict[str, bytes]:
+    """Return manifest and card as others may read them, without the places of the raw images on this machine."""
+    card = (directory / CARD_FILE).read_text(encoding="utf-8")  # which its owner may have added to
+    splits = dict(manifest.splits)
+    for name, split in manifest.splits.items():
+        domain = split.settings.domain
+        splits[name] = replace(split, settings=replace(split.settings, domain=public_name(domain)))
+        card = card.replace(f"`{domain}`", f"`{public_name(domain)}`")
+    public = json.dumps(replace(manifest, splits=splits).to_json(), indent=2)
+    return {MANIFEST_FILE: public.encode(), CARD_FILE: card.encode()}

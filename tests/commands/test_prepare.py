@@ -58,6 +58,10 @@ def test_a_recipe_knows_the_size_of_a_benchmark(
 def test_the_result_may_go_to_the_hub(folder_domain: Path, tmp_path: Path, loopback_hub: LoopbackHub) -> None:
     run(folder_domain, "source", tmp_path / "prepared", "--push_to_hub", "someone/city")
     assert loopback_hub.repos["datasets/someone/city"].private
+    files = loopback_hub.repos["datasets/someone/city"].files
+    for name in ("manifest.json", "README.md"):  # the name of the folder, and not where it lies
+        assert folder_domain.name in files[name].decode()
+        assert str(folder_domain) not in files[name].decode()
     assert load_domain("someone/city", "source").num_rows == 3
 
 
