@@ -85,5 +85,5 @@ def feature_distance(
         mask: bool (batch, height, width).
         statistics: Whose positions are counted, as in `count_true`.
     """
-    distance = torch.linalg.vector_norm(features.float() - pretrained.float(), dim=1)  # in half precision, too
+    distance = torch.linalg.vector_norm(features.float() - pretrained.float(), dim=1)  # they may be of half precision
     return distance.masked_fill(~mask, 0.0).sum() / count_true(mask, statistics)

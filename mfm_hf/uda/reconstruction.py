@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from mfm_hf.mfm.feature_mask import stage_masks
 from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel, Scale
+from mfm_hf.uda.global_statistics import BatchStatistics, count_true
 from mfm_hf.uda.objectives import Objective
 from mfm_hf.uda.views import View
 
@@ -50,6 +51,7 @@ class FeatureReconstruction(Objective):
             _masked_mean(
                 (rebuilt.features[-1] - original.features[-1].detach()).square().mean(dim=1),
                 _deepest_mask(rebuilt.mask, rebuilt.features[-1]),
+                view.statistics,
             )
             for rebuilt, original in pairs
         )
@@ -68,13 +70,13 @@ class PixelReconstruction(Objective):
         """Mask, rebuild, read the pixels, and compare them with the image."""
         mask = _mask_of(view)
         scales = student.scales(view.pixel_values, student.rebuild(features, mask), mask)
-        return _mean(self._loss_of(student, scale) for scale in scales)
+        return _mean(self._loss_of(student, scale, view.statistics) for scale in scales)
 
-    def _loss_of(self, student: DomainAdaptationModel, scale: Scale) -> Tensor:
+    def _loss_of(self, student: DomainAdaptationModel, scale: Scale, statistics: BatchStatistics) -> Tensor:
         deepest = scale.features[-1]
         patches = _patches(scale.pixel_values, deepest, student.feature_strides[-1])
         errors = (student.read_pixels(deepest) - patches).square().mean(dim=1)
-        return _masked_mean(errors, _deepest_mask(scale.mask, deepest))
+        return _masked_mean(errors, _deepest_mask(scale.mask, deepest), statistics)
 
 
 def _mask_of(view: View) -> Tensor:
@@ -101,9 +103,9 @@ def _patches(pixel_values: Tensor, features: Tensor, stride: int) -> Tensor:
     return (patches - mean) / (variance + 1e-6).sqrt()
 
 
-def _masked_mean(errors: Tensor, mask: Tensor) -> Tensor:
+def _masked_mean(errors: Tensor, mask: Tensor, statistics: BatchStatistics) -> Tensor:
     """Return the mean of errors (batch, height, width) where the mask is True; 0 if it is nowhere."""
-    return errors.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+    return errors.masked_fill(~mask, 0.0).sum() / count_true(mask, statistics)
 
 
 def _mean(losses: Iterable[Tensor]) -> Tensor:
