@@ -10,6 +10,7 @@ import hashlib
 import io
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from mfm_hf.data.manifest import MANIFEST_FILE, Manifest, PreparedSplit, StoredF
 
 logger = logging.getLogger(__name__)
 
-_OPEN_SHARDS = 64  # a process keeps so many open
+_OPEN_SHARDS = 64  # a process keeps so many open, over all its threads
 _RETRY_WAITS = (1.0, 4.0)  # seconds before each further attempt to read over a network
 
 
@@ -127,8 +128,10 @@ def _read_row(shard: str, row: int, columns: Sequence[str], place: str) -> Row:
     waits: Iterator[float] = iter(_RETRY_WAITS if "://" in shard else ())
     while True:
         try:
-            # By process, since neither connections nor their threads survive a fork.
-            return _opened_shard(shard, os.getpid()).read_row_group(row, columns=columns).to_pylist()[0]
+            # By process, since neither connections nor their threads survive a fork; by thread, since threads that read
+            # ahead in one file wait for each other for ever.
+            file = _opened_shard(shard, os.getpid(), threading.get_ident())
+            return file.read_row_group(row, columns=columns).to_pylist()[0]
         except Exception as error:  # every file system has errors of its own
             reason = _one_line(error)
             wait = next(waits, None)
@@ -140,7 +143,7 @@ def _read_row(shard: str, row: int, columns: Sequence[str], place: str) -> Row:
 
 
 @lru_cache(maxsize=_OPEN_SHARDS)
-def _opened_shard(shard: str, process: int) -> pq.ParquetFile:
+def _opened_shard(shard: str, process: int, thread: int) -> pq.ParquetFile:
     if "://" not in shard:
         return pq.ParquetFile(shard, page_checksum_verification=True)
     # Without a cache of its own, since rows are read here and there; Parquet fetches what lies together at once.

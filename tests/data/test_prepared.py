@@ -1,6 +1,8 @@
 import logging
 import multiprocessing
 import pickle
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -205,3 +207,29 @@ def test_a_dataset_is_not_added_to_a_public_repository(dataset, published):
     published.repos["datasets/someone/numbers"].private = False
     with pytest.raises(OSError, match="exists and is public"):
         publish_dataset(dataset, "someone/numbers")
+
+
+# Threads
+
+
+def test_threads_may_read_one_shard_at_the_same_time(dataset):
+    """Sharing an open file, they waited for each other for ever, after a hundred images or so of an evaluation."""
+    domain = load_domain(str(dataset), "source")
+    done = []
+
+    def read():
+        for _ in range(100):
+            done.append(domain.decode({"shard": 0, "row": 0}).name)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=read, daemon=True) for _ in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        threads[0].join(timeout=30)
+        for thread in threads[1:]:
+            thread.join(timeout=1)
+    finally:
+        sys.setswitchinterval(interval)
+    assert done == ["0"] * 400
