@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import re
 import shlex
@@ -31,6 +32,7 @@ SCRIPTS = {
     "push_checkpoint.py": "push",
     "demo.py": "demo",
     "demo_app.py": "demo_app",
+    "compare.py": "compare",
 }
 
 FENCE = re.compile(r"^(?P<mark><!-- runnable -->\n)?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -63,16 +65,27 @@ def command_lines(page: Path) -> list[str]:
 
 
 @cache
-def options(command: str) -> frozenset[str]:
-    """Return the options in a command's help. `--no_x` is understood for every on/off option `x`."""
-    parser_holder = importlib.import_module(f"mfm_hf.commands.{command}")
+def options(command: str) -> dict[str, frozenset[str]]:
+    """Return the options of a command by its part, as in `benchmark train`; those of its own under ""."""
+    parsers: list[argparse.ArgumentParser] = []
     with pytest.MonkeyPatch.context() as patch:
-        lines: list[str] = []
-        patch.setattr("argparse.ArgumentParser._print_message", lambda self, message, file=None: lines.append(message))
+        patch.setattr("argparse.ArgumentParser.print_help", lambda self, file=None: parsers.append(self))
         with pytest.raises(SystemExit):
-            parser_holder.main(["--help"])
-    found = set(FLAG.findall("".join(lines)))
-    return frozenset(found | {f"no_{name}" for name in found})
+            importlib.import_module(f"mfm_hf.commands.{command}").main(["--help"])
+    parts = {"": parsers[0]}
+    for action in parsers[0]._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            parts |= action.choices
+    found = {part: {name[2:] for name in parser._option_string_actions} for part, parser in parts.items()}
+    if command == "compare":  # gives what it does not know to every training
+        found[""] |= options("train")[""]
+    return {part: frozenset(names) for part, names in found.items()}
+
+
+def test_the_options_of_a_commands_parts_are_known() -> None:
+    assert "steps" in options("benchmark")["train"]
+    assert "steps" not in options("benchmark")["data"]
+    assert {"dry_run", "no_mfm"} <= options("train")[""]
 
 
 @every_page
@@ -97,15 +110,16 @@ def test_commands_have_the_options_that_examples_use(page: Path) -> None:
         if match := COMMAND.search(line):
             command = match[1] or SCRIPTS[match[2]]
             arguments = line[match.end() :].partition(" #")[0]
-            unknown = set(FLAG.findall(arguments)) - options(command)
-            assert not unknown, f"{command} has no {unknown}: {line}"
+            part = next((word for word in arguments.split()[:1] if word in options(command)), "")
+            unknown = set(FLAG.findall(arguments)) - options(command)[part]
+            assert not unknown, f"{command} {part} has no {unknown}: {line}"
         elif match := re.match(r"make (\w+)", line):
             assert f"\n{match[1]}:" in (ROOT / "Makefile").read_text(), line
 
 
 @every_page
 def test_options_that_the_text_quotes_exist(page: Path) -> None:
-    known = {name for command in COMMANDS for name in options(command)}
+    known = {name for command in COMMANDS for names in options(command).values() for name in names}
     for script in ROOT.glob("scripts/*.py"):
         known |= set(re.findall(r'"--(\w+)"', script.read_text()))
     quoted = {name for flags in re.findall(r"`(--[^`]*)`", prose(page)) for name in FLAG.findall(flags)}

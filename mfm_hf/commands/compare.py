@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mfm_hf.commands._errors import one_line_errors
 from mfm_hf.commands._parser import command_parser
 from mfm_hf.commands.arguments import ConfigArgumentParser
-from mfm_hf.commands.comparison import plot, suite, table, trainings
+from mfm_hf.commands.comparison import plot, results, suite, table, trainings
 from mfm_hf.files import write_json
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
@@ -20,11 +20,12 @@ Train the runs of a suite with several seeds and lay their results out in one ta
 
 example:
   {prog} --suite streets --seeds 0 1 2 --output_dir outputs/streets
-  {prog} --suite table1_gta --source gta:DIR --target cityscapes:DIR --seeds 0 1 2 --dry_run
+  {prog} --suite table1_gta --source gta:DIR --target cityscapes:DIR --output_dir outputs/table1 --dry_run
+  {prog} --suite table1_gta --source gta:DIR --target cityscapes:DIR --output_dir outputs/table1 --runs MIC "MIC + MFM"
 
-Trainings that are done are not done again, and one that was interrupted goes on from its last checkpoint (--save_steps
-of the suite). Folders may come from several machines: the table is made of what lies in --output_dir. Unknown options
-go to every training. Writes table.md, table.json and, with matplotlib, table.png.
+Trainings that are done are not done again, and one that was interrupted goes on from its last checkpoint. Folders may
+come from several machines: the table is made of what lies in --output_dir. Unknown options go to every training.
+Writes table.md, table.json (every seed by itself) and, with matplotlib, table.png.
 """
 
 
@@ -34,14 +35,16 @@ def main(argv: list[str] | None = None) -> None:
     with one_line_errors():
         chosen = suite.load_suite(args.suite)
         domains = {role: name for role in ("source", "target", "eval") if (name := getattr(args, role)) is not None}
+        wanted = chosen.with_origins(args.runs or [run.name for run in chosen.runs])
         planned = trainings.plan(chosen, args.seeds, args.output_dir, domains, more_flags)
         steps = _check(planned)
+        to_do = [training for training in planned if training.run.name in wanted]
         launcher = shlex.split(args.launcher) if args.launcher else trainings.default_launcher()
         if args.dry_run:
-            _print_plan(planned, launcher)
-        failed = [] if args.dry_run or args.table_only else _train(planned, launcher)
-        _print_estimate(planned, steps)
-        lines = table.collect(chosen, planned)
+            _print_plan(to_do, launcher)
+        failed = [] if args.dry_run or args.table_only else _train(to_do, launcher)
+        _print_estimate(planned, wanted, steps)
+        lines = results.collect(chosen, planned)
         if any(line.seeds for line in lines):
             _write(chosen, lines, args.output_dir)
     if failed:
@@ -54,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     names = ", ".join(suite.suite_names())
     parser.add_argument("--suite", required=True, metavar="NAME|FILE.yaml", help=f"{names}, or a file of your own")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="seeds of every run")
+    parser.add_argument(
+        "--runs", nargs="+", metavar="NAME", help="train only these, and what they start from (default: all)"
+    )
     parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="for all runs and the table")
     for role in ("source", "target", "eval"):
         parser.add_argument(f"--{role}", metavar="DOMAIN", help=f"the {role} domain (default: the suite's)")
@@ -66,10 +72,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(planned: Sequence[trainings.Training]) -> dict[Path, int]:
-    """Read every training's options before the first one starts, and return its steps by its folder.
+    """Look at every training's options and folder before the first one starts, and return its steps by its folder.
 
     Raises:
-        ValueError, SystemExit: `train` would refuse them.
+        ValueError, SystemExit: `train` would refuse the options, or the folder holds another training.
     """
     from mfm_hf.uda.resolution import resolve_recipe
 
@@ -77,6 +83,7 @@ def _check(planned: Sequence[trainings.Training]) -> dict[Path, int]:
     for training in planned:
         arguments = ConfigArgumentParser(UdaTrainingArguments, prog=training.run.name).parse(training.flags)
         steps[training.folder] = resolve_recipe(arguments).max_steps
+        training.check()
     return steps
 
 
@@ -103,23 +110,23 @@ def _print_plan(planned: Sequence[trainings.Training], launcher: Sequence[str]) 
         print(f"{state}{shlex.join(training.command(launcher))}")
 
 
-def _print_estimate(planned: Sequence[trainings.Training], steps: dict[Path, int]) -> None:
-    waiting = sum(training.results is None for training in planned)
+def _print_estimate(planned: Sequence[trainings.Training], wanted: Collection[str], steps: dict[Path, int]) -> None:
+    waiting = [training for training in planned if training.run.name in wanted and training.results is None]
     if not waiting:
         return
-    seconds = trainings.remaining_seconds(planned, steps)
+    seconds = trainings.remaining_seconds(planned, wanted, steps)
     if seconds is None:
-        total = sum(steps.values())
-        print(
-            f"{waiting} trainings with {total:,} steps are left; how long a step takes, `mfm-hf train --dry_run` tells"
-        )
+        total = sum(steps[training.folder] for training in waiting)
+        left = f"{len(waiting)} trainings with {total:,} steps are left"
+        print(f"{left}; how long a step takes, `mfm-hf train --dry_run` tells")
     else:
-        print(f"{waiting} trainings are left, about {seconds / 3600:.1f} h by the time per step of those that are done")
+        left = f"{len(waiting)} trainings are left"
+        print(f"{left}, about {seconds / 3600:.1f} h by the time per step of those that are done")
 
 
-def _write(chosen: suite.Suite, lines: Sequence[table.Line], output_dir: Path) -> None:
+def _write(chosen: suite.Suite, lines: Sequence[results.Line], output_dir: Path) -> None:
     text = table.as_markdown(chosen, lines)
-    (output_dir / "table.md").write_text(text)
+    (output_dir / "table.md").write_text(text, encoding="utf-8")
     write_json(output_dir / "table.json", table.as_json(chosen, lines))
     print(f"\n{text}\ntable.md and table.json lie in {output_dir}")
     try:

@@ -16,7 +16,7 @@ runs:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,29 @@ class Suite:
 
     def __getitem__(self, name: str) -> SuiteRun:
         return next(run for run in self.runs if run.name == name)
+
+    def with_origins(self, names: Sequence[str]) -> set[str]:
+        """Return the names of some runs, and of those that they start from.
+
+        Raises:
+            ValueError: The suite has no such run.
+        """
+        known = [run.name for run in self.runs]
+        wanted: set[str] = set()
+        for name in names:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"choose of {', '.join(map(repr, known))}"
+                raise ValueError(f"the suite has no run {name!r}: {hint}")
+            origin: str | None = name
+            while origin is not None:
+                wanted.add(origin)
+                origin = self[origin].start_from
+        return wanted
+
+    def is_source_only(self, run: SuiteRun) -> bool:
+        """Return whether a run learns from the source alone: what adaptation has to beat."""
+        return not run.oracle and {**self.flags, **run.flags}.get("recipe") == "source_only"
 
     def flags_of(self, run: SuiteRun) -> list[str]:
         """Return the options of a run as those of a command line, the suite's first."""

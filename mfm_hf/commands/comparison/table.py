@@ -1,124 +1,100 @@
-"""What the trainings of a suite came to: one line per run, with mean and standard deviation over its seeds."""
+"""A suite's results as a table in Markdown, and as JSON from which the table can be made again."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from mfm_hf.commands.comparison.suite import Suite, SuiteRun
-from mfm_hf.commands.comparison.trainings import Training
+from mfm_hf.commands.comparison.confidence_interval import confidence_interval
+from mfm_hf.commands.comparison.results import Line
+from mfm_hf.commands.comparison.suite import Suite
 
-
-@dataclass(frozen=True)
-class Line:
-    """The results of a run over its seeds. Shares of mean IoU are in percent.
-
-    Attributes:
-        name: The run.
-        seeds: The seeds that are done.
-        mean_iou: By seed.
-        per_class_iou: Mean over the seeds, by class; None for a class that never occurs.
-        gains: By seed, the mean IoU above the baseline's with the same seed.
-        baseline: Name of the baseline.
-        paper: The paper's mean IoU.
-        seconds_per_step: Median over the seeds.
-        peak_memory_bytes: Largest over the seeds; None where it was not measured.
-    """
-
-    name: str
-    seeds: tuple[int, ...]
-    mean_iou: tuple[float, ...]
-    per_class_iou: Mapping[str, float | None]
-    gains: tuple[float, ...]
-    baseline: str | None
-    paper: float | None
-    seconds_per_step: float | None
-    peak_memory_bytes: int | None
-
-    @property
-    def mean(self) -> float | None:
-        """Mean of the mean IoU over the seeds."""
-        return statistics.fmean(self.mean_iou) if self.mean_iou else None
-
-
-def collect(suite: Suite, trainings: Sequence[Training]) -> list[Line]:
-    """Return a line for every shown run, of the trainings that are done."""
-    results: dict[str, dict[int, dict[str, Any]]] = {run.name: {} for run in suite.runs}
-    for training in trainings:
-        found = training.results
-        if found is not None and found.get("mean_iou") is not None:
-            results[training.run.name][training.seed] = found
-    return [_line(run, results) for run in suite.runs if run.shown]
-
-
-def _line(run: SuiteRun, results: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> Line:
-    own = results[run.name]
-    base = results[run.baseline] if run.baseline is not None else {}
-    memory = [result["peak_memory_bytes"] for result in own.values() if result.get("peak_memory_bytes")]
-    return Line(
-        name=run.name,
-        seeds=tuple(own),
-        mean_iou=tuple(100 * result["mean_iou"] for result in own.values()),
-        per_class_iou=_mean_by_class([result["per_class_iou"] for result in own.values()]),
-        gains=tuple(100 * (own[seed]["mean_iou"] - base[seed]["mean_iou"]) for seed in own if seed in base),
-        baseline=run.baseline,
-        paper=run.paper,
-        seconds_per_step=statistics.median(result["seconds_per_step"] for result in own.values()) if own else None,
-        peak_memory_bytes=max(memory) if memory else None,
-    )
-
-
-def _mean_by_class(scores: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    def mean(name: str) -> float | None:
-        values = [value for score in scores if (value := score[name]) is not None]
-        return 100 * statistics.fmean(values) if values else None
-
-    return {name: mean(name) for name in (scores[0] if scores else ())}
+_CAPTION = (
+    "mIoU in percent and gain in points, as mean ± standard deviation over the seeds (n - 1). A gain is counted from "
+    "the baseline's result with the same seed; beside it stands the 95 % interval of its mean (Student's t). Cost: "
+    "seconds per step over those of the baseline."
+)
 
 
 def as_markdown(suite: Suite, lines: Sequence[Line]) -> str:
     """Write the table, and below it the IoU of every class, in Markdown."""
-    paper = any(line.paper is not None for line in lines)
-    head = ["run", "seeds", "mIoU", "gain", *(["paper"] if paper else []), "s/step", "memory"]
+    has_paper = any(line.paper is not None for line in lines)
+    head = ["run", "seeds", "mIoU", "gain", "95 % interval", *(["paper"] if has_paper else [])]
+    head += ["s/step", "cost", "memory"]
     body = [
         [
             line.name,
             str(len(line.seeds)),
             spread(line.mean_iou),
-            "" if not line.gains else f"{spread(line.gains, sign=True)} over {line.baseline}",
-            *([_number(line.paper)] if paper else []),
-            "-" if line.seconds_per_step is None else f"{line.seconds_per_step:.3g}",
+            _gain(line),
+            _interval(line.gains),
+            *([_number(line.paper)] if has_paper else []),
+            _number(line.seconds_per_step, ".3g"),
+            _number(line.cost, ".2f"),
             "-" if line.peak_memory_bytes is None else f"{line.peak_memory_bytes / 2**30:.2f} GiB",
         ]
         for line in lines
     ]
-    classes = next((list(line.per_class_iou) for line in lines if line.per_class_iou), [])
-    parts = [f"# {suite.title}", _rows(head, body)]
-    if paper:
-        parts.insert(1, f"Column `paper`: {suite.where}. All else was measured here. Mean and standard deviation.")
+    caption = _CAPTION + (f" Column `paper`: {suite.where}; all else was measured here." if has_paper else "")
+    parts = [f"# {suite.title}", caption, _rows(head, body)]
+    classes = next((list(line.per_class_iou) for line in lines if line.seeds), [])
     if classes:
-        scores = [[line.name, *(_number(line.per_class_iou.get(name)) for name in classes)] for line in lines]
-        parts.append(_rows(["run", *classes], scores))
+        scores = [[line.name, *map(_number, line.per_class_iou.values())] for line in lines if line.seeds]
+        parts += ["IoU of every class in percent, mean over the seeds:", _rows(["run", *classes], scores)]
     return "\n\n".join(parts) + "\n"
 
 
 def as_json(suite: Suite, lines: Sequence[Line]) -> dict[str, Any]:
-    """Return the table as JSON holds it, every seed by itself."""
-    return {"title": suite.title, "paper": suite.where or None, "runs": [asdict(line) for line in lines]}
+    """Return the table as JSON holds it, every seed by itself. All shares are in percent."""
+    return {"title": suite.title, "paper": suite.where or None, "runs": [_run_as_json(line) for line in lines]}
+
+
+def _run_as_json(line: Line) -> dict[str, Any]:
+    summary = {
+        "mean_iou": _summary(line.mean_iou),
+        "gain": _summary(line.gains) | {"interval_95": confidence_interval(line.gains)},
+        "cost": line.cost,
+    }
+    return {"name": line.name, **summary, **asdict(line)}
+
+
+def _summary(values: Sequence[float]) -> dict[str, Any]:
+    return {
+        "seeds": len(values),
+        "mean": statistics.fmean(values) if values else None,
+        "standard_deviation": statistics.stdev(values) if len(values) > 1 else None,
+    }
 
 
 def spread(values: Sequence[float], sign: bool = False) -> str:
     """Write mean and standard deviation (of a sample, n - 1); without the latter for one value."""
     if not values:
         return "-"
-    mean = format(statistics.fmean(values), "+.1f" if sign else ".1f")
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.1f}"
+    mean = statistics.fmean(values)
+    text = _signed(mean) if sign else _number(mean)
+    return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.1f}"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _gain(line: Line) -> str:
+    if not line.gains:
+        return "-"
+    pairs = "" if len(line.gains) == len(line.seeds) else f" (seeds: {len(line.gains)})"
+    return f"{spread(line.gains, sign=True)} over {line.baseline}{pairs}"
+
+
+def _interval(gains: Sequence[float]) -> str:
+    interval = confidence_interval(gains)
+    return "-" if interval is None else " to ".join(map(_signed, interval))
+
+
+def _number(value: float | None, form: str = ".1f") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _signed(value: float) -> str:
+    return format(round(value, 1) + 0.0, "+.1f")  # adding 0 takes the sign off a zero
 
 
 def _rows(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from mfm_hf.commands.comparison.suite import Suite, SuiteRun
@@ -37,30 +39,56 @@ class Training:
         """What the training came to; None while it is not done.
 
         Raises:
-            ValueError: The folder holds a training with other options.
+            ValueError: The folder holds another training.
         """
+        self.check()
         file = self.folder / "results.json"
-        if not file.is_file():
-            return None
-        self._check_command()
-        return json.loads(file.read_text())
+        return json.loads(file.read_text()) if file.is_file() else None
 
     def command(self, launcher: Sequence[str]) -> list[str]:
         """Return the command line that does it, from its last checkpoint where there is one."""
-        resume = ["--resume_from_checkpoint", "latest"] if any(self.folder.glob("checkpoint-*")) else []
-        return [*launcher, "-m", "mfm_hf", "train", *self.flags, *resume]
+        if any(self.folder.glob("checkpoint-*")):
+            again = ["--resume_from_checkpoint", "latest"]
+        elif self._used:  # it was interrupted with nothing to go on from
+            again = ["--overwrite_output_dir"]
+        else:
+            again = []
+        return [*launcher, "-m", "mfm_hf", "train", *self.flags, *again]
 
     def do(self, launcher: Sequence[str]) -> int:
         """Train, and return the exit code.
 
         Raises:
-            ValueError: The folder holds a training with other options.
+            ValueError: The folder holds another training.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if (self.folder / COMMAND_FILE).is_file():
-            self._check_command()
+        self.check()
+        command = self.command(launcher)
         write_json(self.folder / COMMAND_FILE, {"flags": self._identity})
-        return subprocess.run(self.command(launcher), check=False).returncode
+        return run_command(command)
+
+    def check(self) -> None:
+        """See that the folder is free, or this training's own.
+
+        Raises:
+            ValueError: It holds a training with other options, or something else.
+        """
+        if not self._used:
+            return
+        try:
+            known = json.loads((self.folder / COMMAND_FILE).read_text())["flags"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"{self.folder} holds a training that is not of this suite: give another --output_dir"
+            ) from None
+        if known != self._identity:
+            other = next((word for word in known if word not in self._identity), "fewer options")
+            raise ValueError(
+                f"{self.folder} was trained with other options ({other}): give another --output_dir, or delete it"
+            )
+
+    @property
+    def _used(self) -> bool:
+        return self.folder.is_dir() and any(self.folder.iterdir())
 
     @property
     def _identity(self) -> list[str]:
@@ -71,20 +99,6 @@ class Training:
                 words.append(word)
             skip = word in ("--output_dir", "--model_name_or_path")
         return words
-
-    def _check_command(self) -> None:
-        file = self.folder / COMMAND_FILE
-        try:
-            known = json.loads(file.read_text())["flags"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise ValueError(
-                f"{self.folder} holds a training that is not of this suite: give another --output_dir"
-            ) from None
-        if known != self._identity:
-            other = next((word for word in known if word not in self._identity), "fewer options")
-            raise ValueError(
-                f"{self.folder} was trained with other options ({other}): give another --output_dir, or delete it"
-            )
 
 
 def plan(
@@ -123,6 +137,25 @@ def default_launcher() -> list[str]:
     return [sys.executable]
 
 
+def run_command(command: Sequence[str]) -> int:
+    """Run a command, pass SIGTERM and SIGINT on to it, and return its exit code.
+
+    A training that has heard one saves before it ends. Without this, a scheduler's SIGTERM would leave it running, and
+    at Ctrl-C `subprocess.run` kills it after a quarter of a second.
+    """
+    process = subprocess.Popen(command)
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        process.send_signal(signum)
+
+    previous = {signum: signal.signal(signum, pass_on) for signum in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        return process.wait()
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+
 def unfinished(trainings: Sequence[Training]) -> Iterator[Training]:
     """Yield the trainings that are not done when their turn comes."""
     for training in trainings:
@@ -130,26 +163,29 @@ def unfinished(trainings: Sequence[Training]) -> Iterator[Training]:
             yield training
 
 
-def remaining_seconds(trainings: Sequence[Training], steps: Mapping[Path, int]) -> float | None:
-    """Estimate the time of the trainings that are not done, from the time per step of those that are.
+def remaining_seconds(
+    trainings: Sequence[Training], chosen: Collection[str], steps: Mapping[Path, int]
+) -> float | None:
+    """Estimate the time of the chosen trainings that are not done, from the time per step of all that are.
 
     A training without a finished one of its own run is taken to be as slow as the mean of all.
 
     Args:
-        trainings: The trainings.
+        trainings: All trainings of the suite.
+        chosen: Names of the runs to be done.
         steps: By folder, the steps of each.
 
     Returns:
         Seconds; None if nothing is finished yet.
     """
-    done = {training.folder: training.results for training in trainings}
-    times = [(training, result["seconds_per_step"]) for training in trainings if (result := done[training.folder])]
+    results = [(training, training.results) for training in trainings]
+    times = [(training.run, time) for training, result in results if result and (time := result["seconds_per_step"])]
     if not times:
         return None
     overall = sum(time for _, time in times) / len(times)
     total = 0.0
-    for training in trainings:
-        if done[training.folder] is None:
-            own = [time for other, time in times if other.run == training.run]
+    for training, result in results:
+        if result is None and training.run.name in chosen:
+            own = [time for run, time in times if run == training.run]
             total += steps[training.folder] * (sum(own) / len(own) if own else overall)
     return total
