@@ -93,6 +93,7 @@ class PlainStep:
         self.optimizer = torch.optim.AdamW(
             parameter_groups(student, recipe, args.rebuilder_learning_rate),
             foreach=False if handicaps.parameterwise_optimizer else None,
+            fused=not handicaps.parameterwise_optimizer,
         )
         self.teacher: MeanTeacher | None = None
         if recipe.uses_target:

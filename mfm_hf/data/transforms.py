@@ -170,4 +170,4 @@ def unstandardize(pixel_values: Tensor) -> Tensor:
 
 
 def _channels(values: tuple[float, float, float], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=device).view(3, 1, 1)
+    return torch.tensor(values, dtype=torch.float32).view(3, 1, 1).to(device, non_blocking=True)

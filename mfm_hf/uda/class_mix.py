@@ -44,9 +44,8 @@ def class_mask(labels: Tensor, classes: Sequence[Tensor]) -> Tensor:
         labels: Source labels, int64 (batch, height, width).
         classes: For each image the classes that are pasted.
     """
-    return torch.stack(
-        [torch.isin(label, chosen.to(label.device)) for label, chosen in zip(labels, classes, strict=True)]
-    )
+    on_device = [chosen.to(labels.device, non_blocking=True) for chosen in classes]
+    return torch.stack([torch.isin(label, chosen) for label, chosen in zip(labels, on_device, strict=True)])
 
 
 def class_mix(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:

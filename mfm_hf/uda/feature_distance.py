@@ -68,8 +68,9 @@ def majority_labels(
     Returns:
         int64 (batch, *size).
     """
-    one_hot = F.one_hot(labels.masked_fill(labels == ignore_index, num_labels), num_labels + 1)
-    shares = F.adaptive_avg_pool2d(one_hot.permute(0, 3, 1, 2).float(), tuple(size))
+    classes = torch.arange(num_labels + 1, device=labels.device).view(-1, 1, 1)
+    labels = labels.masked_fill(labels == ignore_index, num_labels)
+    shares = F.adaptive_avg_pool2d((labels.unsqueeze(1) == classes).float(), tuple(size))
     ratio, majority = shares.max(dim=1)
     return majority.masked_fill((ratio < min_ratio) | (majority == num_labels), ignore_index)
 

@@ -92,7 +92,7 @@ class FeatureDistance(Objective):
         """Compare the deepest features at the cells that a thing covers."""
         deepest, config = student.deepest(features), student.config
         assert view.pretrained is not None, "the step gives the source view the pretrained features"
-        ids = torch.tensor(thing_ids(config.label2id, self.classes), device=deepest.device)
+        ids = torch.tensor(thing_ids(config.label2id, self.classes)).to(deepest.device, non_blocking=True)
         size, ignore_index = deepest.shape[-2:], config.semantic_loss_ignore_index
         labels = majority_labels(view.labels, size, config.num_labels, self.min_ratio, ignore_index)
         return feature_distance(deepest, view.pretrained, torch.isin(labels, ids), view.statistics)

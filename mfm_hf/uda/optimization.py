@@ -43,9 +43,9 @@ def parameter_groups(
 def make_optimizer(
     student: DomainAdaptationModel, recipe: Recipe, rebuilder_learning_rate: float
 ) -> torch.optim.Optimizer:
-    """AdamW with betas (0.9, 0.999) and eps 1e-8, as in the references."""
+    """AdamW with betas (0.9, 0.999) and eps 1e-8, as in the references, in one pass over the parameters (`fused`)."""
     groups = parameter_groups(student, recipe, rebuilder_learning_rate)
-    return torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
+    return torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
 def learning_rate_factor(step: int, max_steps: int, warmup_steps: int) -> float:

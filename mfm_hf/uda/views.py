@@ -95,7 +95,8 @@ def _hide(view: View, choices: StepChoices) -> View:
     images = view.pixel_values
     if choices.masked_augmentations:
         images = augment(images, choices.masked_augmentations)
-    return replace(view, pixel_values=hide_patches(images, choices.visible_patches))
+    visible = choices.visible_patches.to(images.device, non_blocking=True)
+    return replace(view, pixel_values=hide_patches(images, visible))
 
 
 VIEWS: dict[str, Callable[[View, View, StepChoices], View]] = {

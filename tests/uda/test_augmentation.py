@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from mfm_hf.uda.augmentation import (
     AugmentationConfig,
@@ -8,12 +9,20 @@ from mfm_hf.uda.augmentation import (
     augment,
     blur_kernel_size,
     draw_strong_augmentations,
+    gaussian_blur,
     hsv_to_rgb,
     rgb_to_hsv,
+    saturate,
 )
 from tests.golden_files import golden
 
 MANIFEST, RECORDED = golden("algo_strong_augment")
+
+JITTERS = (
+    ColorJitter(1.2, 0.8, 1.2, -0.2, order=(3, 2, 0, 1)),
+    ColorJitter(0.8, 1.2, 0.8, 0.2, order=(0, 3, 1, 2)),
+    ColorJitter(0.9, 1.1, 1.1, 0.1, order=(3, 2, 0, 1)),
+)
 
 
 @pytest.mark.parametrize("case", MANIFEST["jitter_cases"], ids=lambda case: str(case["order"]))
@@ -38,6 +47,35 @@ def test_kernel_sizes(side, size):
 def test_hsv_there_and_back():
     image = torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(hsv_to_rgb(*rgb_to_hsv(image)), image, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("jitters", [JITTERS, (None, *JITTERS[1:]), (None,) * 3], ids=["all", "two", "none"])
+@pytest.mark.parametrize("sigmas", [(0.15, 0.7, 1.15), (0.9, None, 0.3), (None,) * 3], ids=["all", "two", "none"])
+def test_a_batch_is_augmented_as_its_images_are_one_by_one(jitters, sigmas):
+    images = torch.randn(3, 3, 80, 64)
+    augmentations = tuple(StrongAugmentation(*pair) for pair in zip(jitters, sigmas, strict=True))
+    alone = [augment(images[index : index + 1], augmentations[index : index + 1]) for index in range(3)]
+    torch.testing.assert_close(augment(images, augmentations), torch.cat(alone), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.2, 5.0])
+def test_saturation_needs_no_hue(factor):
+    extremes = torch.cartesian_prod(*[torch.tensor([0.0, 1e-7, 1e-3, 0.5, 1.0])] * 3).T.reshape(1, 3, 5, 25)
+    images = torch.cat([extremes, torch.rand(1, 3, 5, 25)])
+    hue, saturation, value = rgb_to_hsv(images)
+    expected = hsv_to_rgb(hue, (saturation * factor).clamp(0, 1), value)
+    result = saturate(images, torch.full((2, 1, 1, 1), factor))
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.15, 0.5, 1.0, 1.15])
+def test_no_weight_that_counts_is_left_out_of_the_blur(sigma):
+    image = torch.randn(1, 2, 512, 12)  # which is too narrow to be blurred along its rows
+    offsets = torch.arange(-25, 26, dtype=torch.float64)
+    whole = torch.exp(-(offsets**2) / (2 * sigma**2))
+    kernel = (whole / whole.sum()).view(1, 1, 51, 1).expand(2, -1, -1, -1)
+    expected = F.conv2d(F.pad(image.double(), (0, 0, 25, 25), mode="reflect"), kernel, groups=2)
+    torch.testing.assert_close(gaussian_blur(image, [sigma]).double(), expected, rtol=0, atol=1e-6)
 
 
 def test_nothing_drawn_nothing_changed():

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 
 import pytest
@@ -55,3 +56,22 @@ def test_rates_follow_the_factor():
     assert rates["decoder"] == pytest.approx(1.0)
     assert rates["rebuilder"] == pytest.approx(0.05)
     assert isinstance(optimizer, torch.optim.AdamW)
+
+
+def test_the_fused_optimizer_learns_what_the_plain_one_learns():
+    torch.manual_seed(0)
+    student = tiny_model()
+    other = copy.deepcopy(student)
+    fused = make_optimizer(student, DACS, 1e-4)
+    plain = torch.optim.AdamW(parameter_groups(other, DACS, 1e-4), betas=(0.9, 0.999), eps=1e-8, foreach=False)
+    for step in range(20):
+        for optimizer in (fused, plain):
+            set_learning_rates(optimizer, learning_rate_factor(step, 20, 5))
+        for ours, theirs in zip(student.parameters(), other.parameters(), strict=True):
+            ours.grad = torch.randn_like(ours)
+            theirs.grad = ours.grad.clone()
+        fused.step()
+        plain.step()
+    for ours, theirs in zip(student.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+        assert fused.state[ours].keys() == plain.state[theirs].keys()  # which checkpoints hold

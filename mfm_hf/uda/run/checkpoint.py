@@ -190,5 +190,5 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, 
         if name not in parameters or tensor.shape not in (torch.Size([]), parameters[name].shape):
             raise RuntimeError(f"the optimizer's state holds {path} {tuple(tensor.shape)}, which fits no parameter")
         parameter = parameters[name]
-        # Adam keeps its step counters on the CPU, whatever the device of the parameters.
-        optimizer.state[parameter][key] = tensor if tensor.ndim == 0 else tensor.to(parameter.device)
+        # A fused optimizer keeps its step counters beside the parameters.
+        optimizer.state[parameter][key] = tensor.to(parameter.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ class StepGuard:
     """Takes optimizer steps, except those that would spoil the weights.
 
     Whether a step is finite is known from one number: the norm of all gradients plus the losses. To read it is the one
-    time in a step that the host waits for the GPU. Under fp16 the scaler of gradients, which reads such a number
-    anyway, decides instead.
+    time in a step that the host waits for the GPU. Under fp16 the scaler of gradients lowers its scale after such a
+    step; whether it would have taken the step itself is not asked, since with a fused optimizer it cannot tell.
 
     Args:
         accelerator: Knows the processes, which all come to the same decision, and the scaler.
@@ -73,9 +73,7 @@ class StepGuard:
             Whether the step was taken.
         """
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        taken = (
-            self._step_scaled(optimizer, parameters) if self._has_scaler else self._step(optimizer, parameters, losses)
-        )
+        taken = self._step(optimizer, parameters, losses)
         if taken:
             self.in_a_row = 0
         else:
@@ -86,28 +84,23 @@ class StepGuard:
             self.in_a_row += 1
         return taken
 
-    @property
-    def _has_scaler(self) -> bool:
-        return self.accelerator.scaler is not None
-
     def _step(
         self, optimizer: AcceleratedOptimizer, parameters: Sequence[nn.Parameter], losses: Mapping[str, Tensor]
     ) -> bool:
+        scaler = self.accelerator.scaler
+        if scaler is not None:
+            scaler.unscale_(optimizer.optimizer)
         norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
         # Gradients are the same in all processes, losses are not.
         total = mean_over_processes(norm + torch.stack([*losses.values()]).sum())
         if not total.isfinite():
+            if scaler is not None:
+                scaler.update()
             return False
         if self.max_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
         optimizer.step()
         return True
-
-    def _step_scaled(self, optimizer: AcceleratedOptimizer, parameters: Iterable[nn.Parameter]) -> bool:
-        if self.max_grad_norm is not None:
-            self.accelerator.clip_grad_norm_(parameters, self.max_grad_norm)
-        optimizer.step()
-        return not optimizer.step_was_skipped
 
     def note_skipped(self, step: int, losses: Mapping[str, Tensor], batches: Mapping[str, Mapping[str, Any]]) -> None:
         """Write down which samples a skipped step was made of. Call it in every process.

@@ -134,17 +134,37 @@ def test_gradients_are_cut_down_to_the_norm(make_trainer):
 
 
 @pytest.fixture
-def scaled(make_trainer):
-    """A trainer whose gradients are scaled, as under fp16 on a GPU."""
-    accelerator = Accelerator(cpu=True)
-    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    trainer = make_trainer()
-    return UdaTrainer(
-        trainer.student, trainer.args, trainer.source, trainer.target, recipe=trainer.recipe, accelerator=accelerator
-    )
+def make_scaled(make_trainer):
+    """A function that makes a trainer whose gradients are scaled, as under fp16 on a GPU."""
+
+    def make(**overrides) -> UdaTrainer:
+        accelerator = Accelerator(cpu=True)
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        trainer = make_trainer(**overrides)
+        return UdaTrainer(
+            trainer.student,
+            trainer.args,
+            trainer.source,
+            trainer.target,
+            recipe=trainer.recipe,
+            accelerator=accelerator,
+        )
+
+    return make
 
 
-def test_the_scaler_skips_steps_under_fp16(scaled, spoil):
+@pytest.mark.parametrize("max_grad_norm", [None, 0.01])
+def test_the_scale_changes_nothing_but_rounding(make_trainer, make_scaled, max_grad_norm):
+    trainers = make_trainer(max_grad_norm=max_grad_norm), make_scaled(max_grad_norm=max_grad_norm)
+    for _ in range(2):
+        for trainer in trainers:
+            step(trainer)
+    for ours, theirs in zip(*(trainer.student.parameters() for trainer in trainers), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_the_scale_falls_when_a_step_is_skipped_under_fp16(make_scaled, spoil):
+    scaled = make_scaled()
     spoil(scaled, 1, 2)
     step(scaled)
     before = state(scaled)
