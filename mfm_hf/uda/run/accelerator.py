@@ -12,13 +12,14 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 
+from mfm_hf.uda.run.cpu_allocator import keep_freed_memory
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
 T = TypeVar("T")
 
 
 def make_accelerator(args: UdaTrainingArguments) -> Accelerator:
-    """Make the accelerator that the arguments ask for.
+    """Make the accelerator that the arguments ask for; on a CPU the process from now on keeps the memory that it frees.
 
     Raises:
         ValueError: If a tracker of `--report_to` is not installed.
@@ -34,13 +35,16 @@ def make_accelerator(args: UdaTrainingArguments) -> Accelerator:
         or args.mfm_objective != "classes"
         or args.mfm_start_step > 0
     )
-    return Accelerator(
+    accelerator = Accelerator(
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=misses_some)],
         mixed_precision=args.mixed_precision,
         cpu=args.use_cpu,
         log_with=args.report_to,
         project_dir=args.output_dir,
     )
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
+    return accelerator
 
 
 def describe_hardware(accelerator: Accelerator) -> str:
