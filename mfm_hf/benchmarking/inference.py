@@ -1,11 +1,13 @@
-"""The speed of inference: precision, batches, windows, and what comes after the network. And that MFM costs nothing."""
+"""The speed of inference: precision, batches, windows, compiling, and what comes after. And that MFM costs nothing."""
 
 from __future__ import annotations
 
 import copy
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,32 @@ from mfm_hf.benchmarking.operations import count_flops
 from mfm_hf.benchmarking.setup import random_network, with_mfm
 from mfm_hf.data.classes import CITYSCAPES, IGNORE_INDEX
 from mfm_hf.data.domain import Example
+from mfm_hf.evaluation.acceleration import PRECISIONS, Precision, compiled
 from mfm_hf.evaluation.inference import predict_classes, predict_logits
 from mfm_hf.evaluation.mean_iou import MeanIoU
-from mfm_hf.models.sliding_window import SlidingWindow
+from mfm_hf.models.sliding_window import Blending, SlidingWindow
 from mfm_hf.uda.run.accelerator import make_accelerator
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# float16 is as fast as bfloat16 on GPUs, and slower on most processors.
+MEASURED: tuple[Precision, ...] = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to segment images.
+
+    Attributes:
+        precision: Of weights and computation.
+        batch_size: Images at once.
+        window: The windows that slide over an image; None for the whole image.
+        compiled: Whether the network is compiled.
+    """
+
+    precision: Precision
+    batch_size: int
+    window: SlidingWindow | None = None
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,19 +53,33 @@ class InferenceSpeed:
 
     Attributes:
         precision: Of weights and computation.
+        compiled: Whether the network is compiled.
         batch_size: Images at once.
         window: Side of the square windows that slide over an image by two thirds of it; None for the whole image.
         window_batch_size: Windows at once.
+        window_blending: How the windows are merged.
         seconds_per_batch: Median, of the network alone: logits at its own stride, or at the image's size of windows.
         images_per_second: Of the same.
     """
 
     precision: str
+    compiled: bool
     batch_size: int
     window: int | None
     window_batch_size: int
+    window_blending: Blending | None
     seconds_per_batch: float
     images_per_second: float
+
+    @classmethod
+    def of(cls, way: Way, seconds: float) -> InferenceSpeed:
+        """Return the speed of a way that takes so many seconds for a batch."""
+        side, at_once, blending = None, 1, None
+        if way.window is not None:
+            side, at_once, blending = way.window.size[0], way.window.batch_size, way.window.blending
+        return cls(
+            way.precision, way.compiled, way.batch_size, side, at_once, blending, seconds, way.batch_size / seconds
+        )
 
 
 def measure_inference(
@@ -58,56 +93,67 @@ def measure_inference(
     """Measure a network in turns: every precision, with every number of images at once, whole and in windows.
 
     Args:
-        args: Describe the network.
+        args: Describe the network; with `compile`, the first number of images is also measured compiled.
         image_size: Height and width in pixels.
-        batch_sizes: Numbers of images at once; in windows, numbers of windows of one image.
+        batch_sizes: Numbers of images at once; in windows, numbers of windows of one image. The first of these is also
+            blended by Gaussian weights.
         window: Side of the windows in pixels; None for whole images alone.
         repeats: Measured times of each; one more warms up.
 
     Returns:
-        `speeds`, the fields of each `InferenceSpeed`; `evaluation`, the seconds that an image of this size takes; and
-        `mfm`, what the network costs that was trained with and without it.
+        `speeds`, the fields of each `InferenceSpeed`; `compile_seconds`, what compiling adds to the first batch, by
+        precision; `evaluation`, the seconds that an image of this size takes; and `mfm`, what the network costs that
+        was trained with and without it.
     """
     accelerator = make_accelerator(args)
     device = accelerator.device
     student, _ = random_network(args)
     model = student.to_inference().to(device)
-    ways: list[tuple[int, SlidingWindow | None]] = [(batch, None) for batch in batch_sizes]
-    if window is not None:
-        size, stride = (window, window), (window * 2 // 3, window * 2 // 3)
-        ways += [(1, SlidingWindow(size, stride, batch)) for batch in batch_sizes]
-    models = {name: copy.deepcopy(model).to(dtype) for name, dtype in PRECISIONS.items()}
-    jobs = {
-        (name, batch, sliding): lambda one=one, batch=batch, sliding=sliding: predict_logits(
-            one, _examples(batch, image_size), sliding
-        )
-        for name, one in models.items()
-        for batch, sliding in ways
-    }
-    with torch.inference_mode():
-        seconds = _medians(list(jobs.values()), repeats, device)
-        speeds = [
-            InferenceSpeed(
-                name,
-                batch,
-                None if sliding is None else sliding.size[0],
-                1 if sliding is None else sliding.batch_size,
-                taken,
-                batch / taken,
-            )
-            for (name, batch, sliding), taken in zip(jobs, seconds, strict=True)
-        ]
+    ways = _ways(batch_sizes, window, args.compile)
+    kinds = {(way.precision, way.compiled) for way in ways}
+    models = {kind: copy.deepcopy(model).to(PRECISIONS[kind[0]]) for kind in kinds}
+    jobs = [
+        partial(predict_logits, models[way.precision, way.compiled], _examples(way.batch_size, image_size), way.window)
+        for way in ways
+    ]
+    with torch.inference_mode(), ExitStack() as stack:
+        for (_, is_compiled), one in models.items():
+            if is_compiled:
+                stack.enter_context(compiled(one))
+        first = [timed(job, device)[1].wall if way.compiled else 0.0 for way, job in zip(ways, jobs, strict=True)]
+        seconds = _medians(jobs, repeats, device)
         evaluation = _evaluation_parts(model, image_size, repeats, device)
         mfm = _cost_of_mfm(args, image_size, repeats, device)
-    machine = describe_machine(device, tuple(PRECISIONS.values()))
+    machine = describe_machine(device, tuple(PRECISIONS[name] for name in MEASURED))
     return {
         "machine": asdict(machine),
         "arguments": args.changed(),
         "image_size": list(image_size),
-        "speeds": [asdict(speed) for speed in speeds],
+        "speeds": [asdict(InferenceSpeed.of(way, taken)) for way, taken in zip(ways, seconds, strict=True)],
+        "compile_seconds": {
+            way.precision: start - taken
+            for way, start, taken in zip(ways, first, seconds, strict=True)
+            if way.compiled and way.window is None
+        },
         "evaluation": evaluation,
         "mfm": mfm,
     }
+
+
+def _ways(batch_sizes: Sequence[int], window: int | None, compile: bool) -> list[Way]:
+    ways = []
+    for precision in MEASURED:
+        whole = [Way(precision, batch_size) for batch_size in batch_sizes]
+        in_windows = []
+        if window is not None:
+            size, stride = (window, window), (window * 2 // 3, window * 2 // 3)
+            sliding = [SlidingWindow(size, stride, batch_size) for batch_size in batch_sizes]
+            sliding.insert(1, replace(sliding[0], blending="gaussian"))
+            in_windows = [Way(precision, 1, one) for one in sliding]
+        ways += whole + in_windows
+        if compile:
+            ways += [replace(way, compiled=True) for way in whole[:1] + in_windows[:1]]
+    return ways
 
 
 def _examples(number: int, image_size: tuple[int, int]) -> list[Example]:
@@ -118,7 +164,7 @@ def _examples(number: int, image_size: tuple[int, int]) -> list[Example]:
 
 
 def _medians(jobs: Sequence[Callable[[], object]], repeats: int, device: torch.device) -> list[float]:
-    """The median seconds of each job, all taking turns. The first turn warms up."""
+    """Return the median seconds of each job, all taking turns. The first turn warms up."""
     turns = [[timed(job, device)[1].wall for job in jobs] for _ in range(repeats + 1)][1:]
     return [statistics.median(times) for times in zip(*turns, strict=True)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mfm_hf.benchmarking.training import FAST, FINE_TUNING, PLAIN
+from mfm_hf.benchmarking.training import COMPILED, FAST, FINE_TUNING, PLAIN
 
 
 def training_table(result: Mapping[str, Any]) -> str:
@@ -35,6 +35,8 @@ def training_table(result: Mapping[str, Any]) -> str:
             f"MFM adds {cost['time']:.1%} to the time of a step (processor time: {cost['processor_time']:.1%}) "
             f"and {cost['operations']:.1%} to its operations."
         )
+    if (taken := result["compile_seconds"]) is not None:
+        tables.append(f"Compiling takes {taken:.0f} s at the first step. {_won_back(seconds, taken)}")
     if (data := result["data_wait"]) is not None:
         tables.append(
             f"A step that reads PNG files waits {data['wait']:.3f} of its {data['step']:.3f} s for its batches."
@@ -46,20 +48,26 @@ def training_table(result: Mapping[str, Any]) -> str:
     return "\n\n".join(tables)
 
 
+def _won_back(seconds: Mapping[str, float], taken: float) -> str:
+    won = seconds[FAST] - seconds[COMPILED]
+    return f"It is won back after {taken / won:,.0f} steps." if won > 0 else "It is not won back."
+
+
 def inference_table(result: Mapping[str, Any]) -> str:
     """Return what `measure_inference` found."""
     rows = [
         [
-            speed["precision"],
+            speed["precision"] + (", compiled" if speed["compiled"] else ""),
             "whole"
             if speed["window"] is None
-            else f"windows of {speed['window']}, {speed['window_batch_size']} at once",
+            else f"windows of {speed['window']}, {speed['window_batch_size']} at once, {speed['window_blending']}",
             str(speed["batch_size"]),
             f"{speed['seconds_per_batch']:.3f}",
             f"{speed['images_per_second']:.2f}",
         ]
         for speed in result["speeds"]
     ]
+    starts = ", ".join(f"{taken:.0f} s in {name}" for name, taken in result["compile_seconds"].items())
     evaluation = result["evaluation"]
     mfm = [
         [name, f"{cost['parameters']:,}", f"{cost['flops'] / 1e9:.1f}", f"{cost['seconds']:.3f}"]
@@ -68,6 +76,7 @@ def inference_table(result: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             _table(["Precision", "Image", "Batch", "s per batch", "images/s"], rows),
+            *([f"Compiling adds to the first batch: {starts}."] if starts else []),
             f"Of an evaluated image the network takes {evaluation['network']:.3f} s; classes at full size "
             f"({evaluation['classes_at_full_size']:.3f} s) and metric ({evaluation['metric']:.3f} s) are "
             f"{evaluation['share_of_network']:.1%} of that.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from mfm_hf.uda.run.accelerator import make_accelerator
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
 FAST, PLAIN, FINE_TUNING, NO_MFM = "this package", "plain step", "fine-tuning", "without MFM"
+COMPILED = f"{FAST}, compiled"
 
 Candidate = Callable[[Inputs], Any]
 
@@ -35,7 +36,8 @@ def measure_training(
     """Measure the step of this package and the baselines, in turns, so that all meet the same machine.
 
     Args:
-        args: Describe the network, the recipe and the step. With `mfm` the step without it is measured too.
+        args: Describe the network, the recipe and the step. With `mfm` the step without it is measured too; with
+            `compile` the compiled step, beside the one that is not, of which all other figures are.
         steps: Measured steps of each.
         warmup: Steps before that, which are not counted.
         without: Handicaps of the plain step; for each, the plain step without it is measured too.
@@ -44,23 +46,30 @@ def measure_training(
     Returns:
         By candidate `seconds_per_step`, its quartiles as `spread`, and `processor_seconds_per_step`; of this package's
         step `speedup_over_plain`, `images_per_second`, `flops_per_step`, `fraction_of_peak` and `parts`; with MFM
-        `mfm_cost`; `data_wait`; the losses of the first step by candidate, and the `machine`.
+        `mfm_cost`; with `compile` the `compile_seconds`, by which the first step of the compiled step takes longer than
+        its others; `data_wait`; the losses of the first step by candidate, and the `machine`.
 
     Raises:
         ValueError: If the arguments do not go together, or no handicap has such a name.
     """
     if unknown := set(without) - set(Handicaps.names()):
         raise ValueError(f"there is no handicap {min(unknown)!r}: choose among {', '.join(Handicaps.names())}")
+    if args.compile and not warmup:
+        raise ValueError("--compile happens in the first step, which would be measured: give --warmup 1 or more")
     accelerator = make_accelerator(args)
     student, recipe = random_network(args)
     inputs = make_inputs(recipe, student, warmup + steps, args.seed)
-    own = {FAST: AdaptationStep(copy.deepcopy(student), recipe, args, accelerator)}
+    as_written = replace(args, compile=False)
+    own = {FAST: AdaptationStep(copy.deepcopy(student), recipe, as_written, accelerator)}
     if args.mfm:
-        own[NO_MFM] = _step_without_mfm(args, student)
+        own[NO_MFM] = _step_without_mfm(as_written, student)
     candidates = {name: _of_step(step) for name, step in own.items()}
+    if args.compile:
+        candidates[COMPILED] = _of_step(AdaptationStep(copy.deepcopy(student), recipe, args, accelerator))
     candidates |= _baselines(args, student, recipe, accelerator.device, without)
-    seconds, first_losses = _take_turns(candidates, inputs, warmup, accelerator.device)
+    all_seconds, first_losses = _take_turns(candidates, inputs, accelerator.device)
 
+    seconds = {name: parts[warmup:] for name, parts in all_seconds.items()}
     medians = {name: statistics.median(part.wall for part in parts) for name, parts in seconds.items()}
     processor = {name: statistics.median(part.processor for part in parts) for name, parts in seconds.items()}
     flops = {name: count_flops(partial(candidates[name], inputs[-1])) for name in own}
@@ -80,6 +89,7 @@ def measure_training(
         "flops_per_step": flops,
         "fraction_of_peak": flops[FAST] / medians[FAST] / peak,
         "mfm_cost": _mfm_cost(medians, processor, flops) if args.mfm else None,
+        "compile_seconds": all_seconds[COMPILED][0].wall - medians[COMPILED] if args.compile else None,
         "parts": _parts(own[FAST], inputs[-min(3, steps) :], accelerator.device),
         "data_wait": measure_data_wait(own[FAST], args, recipe, min(10, steps)) if data_wait else None,
         "encode": own[FAST].encode_mode,
@@ -88,7 +98,7 @@ def measure_training(
 
 
 def _take_turns(
-    candidates: Mapping[str, Candidate], inputs: Sequence[Inputs], warmup: int, device: torch.device
+    candidates: Mapping[str, Candidate], inputs: Sequence[Inputs], device: torch.device
 ) -> tuple[dict[str, list[Seconds]], dict[str, dict[str, float]]]:
     """Time every candidate on every input, and keep the losses of the first."""
     seconds: dict[str, list[Seconds]] = {name: [] for name in candidates}
@@ -96,8 +106,7 @@ def _take_turns(
     for index, given in enumerate(inputs):
         for name, candidate in candidates.items():
             losses, taken = timed(partial(candidate, given), device)
-            if index >= warmup:
-                seconds[name].append(taken)
+            seconds[name].append(taken)
             if index == 0:
                 first_losses[name] = {key: loss.item() for key, loss in losses.items()}
     return seconds, first_losses

@@ -19,7 +19,7 @@ def load_model(name: str, device: str | None) -> PreTrainedModel:
     Raises:
         ValueError: If the device or the checkpoint cannot be used.
     """
-    usable_device = _usable_device(device)
+    device_to_use = usable_device(device)
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise ValueError(f"{name} holds no config.json: give the folder of a saved checkpoint")
     try:
@@ -33,7 +33,7 @@ def load_model(name: str, device: str | None) -> PreTrainedModel:
         raise ValueError(
             f"{name} is not a whole segmentation model: it lacks {len(missing)} weights, such as {missing[0]}"
         )
-    return model.to(usable_device).eval()
+    return model.to(device_to_use).eval()
 
 
 def load_image_processor(name: str) -> BaseImageProcessor | None:
@@ -52,7 +52,12 @@ def load_image_processor(name: str) -> BaseImageProcessor | None:
         return None
 
 
-def _usable_device(device: str | None) -> torch.device:
+def usable_device(device: str | None) -> torch.device:
+    """Return the device of this name. Default: the GPU if there is one.
+
+    Raises:
+        ValueError: If it cannot be used.
+    """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from transformers import BaseImageProcessor, PreTrainedModel
+from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from mfm_hf.commands._checkpoint import load_image_processor, load_model
 from mfm_hf.data.classes import CITYSCAPES, ClassSet, class_set_from_names
 from mfm_hf.data.image_files import rgb
 from mfm_hf.data.resizing import fit_size, resize_image
+from mfm_hf.evaluation.inference import segment
 from mfm_hf.hub.image_processor import box_of
+from mfm_hf.models.sliding_window import SlidingWindow
 
 # What Pillow raises for what is no image, or a damaged one.
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
@@ -23,12 +26,17 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBo
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A network in eval mode, the image processor that was saved beside it, and its classes."""
+    """A network in eval mode, the image processor that was saved beside it, and its classes.
+
+    Attributes:
+        window: Windows in which the network sees an image. None: what its `forward` does, as in `evaluate_model`.
+    """
 
     name: str
     model: PreTrainedModel
     processor: BaseImageProcessor
     classes: ClassSet
+    window: SlidingWindow | None = None
 
     def segment(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
         """Segment RGB images of one size.
@@ -46,7 +54,8 @@ class Segmenter:
             resizing = {"do_resize": False}
         pixel_values = self.processor(images=arrays, return_tensors="pt", **resizing)["pixel_values"]
         with torch.inference_mode():
-            outputs = self.model(pixel_values=pixel_values.to(self.model.device, self.model.dtype))
+            logits = segment(self.model, pixel_values.to(self.model.device, self.model.dtype), self.window)
+            outputs = SemanticSegmenterOutput(logits=logits)
             labels = self.processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)
         dtype = np.uint8 if len(self.classes) <= 256 else np.uint16
         return [label.cpu().numpy().astype(dtype) for label in labels]

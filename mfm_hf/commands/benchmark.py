@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -78,6 +78,7 @@ def _add_train(part: argparse.ArgumentParser) -> None:
     part.add_argument("--warmup", type=positive_int, default=1, metavar="N", help="steps before that")
     part.add_argument("--mixed_precision", choices=("no", "bf16"), default="no", help="of this package's step")
     part.add_argument("--encode", choices=("views_together", "one_by_one"), help="default: as in training")
+    part.add_argument("--compile", action="store_true", help="measure the compiled step, too")
     part.add_argument(
         "--without", nargs="+", default=[], metavar="HANDICAP", help="measure the plain step without one of its own"
     )
@@ -93,6 +94,7 @@ def _add_inference(part: argparse.ArgumentParser) -> None:
     )
     part.add_argument("--batch_sizes", type=positive_int, nargs="+", default=[1, 2], metavar="N", help="at once")
     part.add_argument("--window", type=positive_int, metavar="PIXELS", help="side of sliding windows")
+    part.add_argument("--compile", action="store_true", help="measure the compiled network, too")
     part.add_argument("--repeats", type=positive_int, default=3, metavar="N", help="times that each is measured")
     part.set_defaults(run=_benchmark_inference)
 
@@ -109,8 +111,8 @@ def _add_all(part: argparse.ArgumentParser) -> None:
     part.add_argument("--images", type=positive_int, default=8, metavar="N", help="images of each size")
     part.add_argument("--repeats", type=positive_int, default=3, metavar="N", help="times that each is read")
     part.set_defaults(
-        run=_benchmark_all, mfm=True, warmup=1, mixed_precision="no", encode=None, without=[], memory=True,
-        data_wait=True, image_size=[1024, 2048], batch_sizes=[1, 2], window=None,
+        run=_benchmark_all, mfm=True, warmup=1, mixed_precision="no", encode=None, compile=False, without=[],
+        memory=True, data_wait=True, image_size=[1024, 2048], batch_sizes=[1, 2], window=None,
     )  # fmt: skip
 
 
@@ -143,7 +145,7 @@ def _train(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     result = measure_training(
         training_args, steps=args.steps, warmup=args.warmup, without=args.without, data_wait=args.data_wait
     )
-    result["peak_memory"] = measure_memory(training_args) if args.memory else None
+    result["peak_memory"] = measure_memory(replace(training_args, compile=False)) if args.memory else None
     return training_table(result), result
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from mfm_hf.commands._domain import add_reading_options, open_domain
 from mfm_hf.commands._errors import one_line_errors
 from mfm_hf.commands._files import check_can_write
+from mfm_hf.commands._inference import (
+    add_inference_options,
+    check_inference_options,
+    compiled_if_asked,
+    prepare_network,
+    two_numbers,
+)
 from mfm_hf.commands._parser import command_parser, positive_int
 from mfm_hf.files import write_json
 
@@ -19,10 +26,7 @@ if TYPE_CHECKING:
     from mfm_hf.data.domain import Domain
     from mfm_hf.evaluation.setting import EvaluationSetting
 
-Word = TypeVar("Word", bound=str)
-
 _NATIVE: Literal["native"] = "native"
-_WHOLE: Literal["whole"] = "whole"
 
 _DESCRIPTION = """\
 Measure a segmentation checkpoint on the labelled images of a domain, or write the zip of its predictions that the
@@ -38,6 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command with the options of `argv` (default: those of the command line)."""
     args = _parse(argv)
     with one_line_errors():
+        two_numbers("image_size", args.image_size, _NATIVE)
+        check_inference_options(args)
         if args.submission is not None:
             _submit(args)
             return
@@ -70,22 +76,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="longer and shorter side that images are fitted into, or: native (default: what the image processor of "
         "the checkpoint says, or else the papers' size for a benchmark)",
     )
-    parser.add_argument(
-        "--window_size",
-        nargs="+",
-        metavar="PIXELS",
-        help="height and width of windows that slide over the image, or: whole (default: whole; for HRDA its own)",
-    )
-    parser.add_argument(
-        "--window_stride",
-        nargs=2,
-        type=positive_int,
-        metavar="PIXELS",
-        help="rows and columns between windows (default: half of them)",
-    )
-    parser.add_argument(
-        "--window_batch_size", type=positive_int, default=1, metavar="N", help="windows per forward pass, of each image"
-    )
+    add_inference_options(parser)
     parser.add_argument(
         "--eval_classes",
         metavar="NAMES",
@@ -93,7 +84,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--batch_size", type=positive_int, default=4, metavar="N", help="images per forward pass")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="use the first N images only (default: all)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
     parser.add_argument("--num_workers", type=int, default=2, metavar="N", help="threads that read images; 0: none")
     return parser.parse_args(argv)
 
@@ -110,15 +100,16 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     domain = open_domain(args, "eval")
     eval_classes = None if args.eval_classes is None else resolve_eval_classes(args.eval_classes, domain.classes)
     model, setting = _load(args, domain)
-    scores = evaluate_model(
-        model,
-        domain if setting.box is None else resized(domain, setting.box, labels=False),
-        batch_size=args.batch_size,
-        limit=args.limit,
-        window=setting.window,
-        eval_classes=eval_classes,
-        num_workers=args.num_workers,
-    )
+    with compiled_if_asked(args, model):
+        scores = evaluate_model(
+            model,
+            domain if setting.box is None else resized(domain, setting.box, labels=False),
+            batch_size=args.batch_size,
+            limit=args.limit,
+            window=setting.window,
+            eval_classes=eval_classes,
+            num_workers=args.num_workers,
+        )
     print(_report(scores, args.domain, domain.split, setting))
     return {
         "mean_iou": scores.pop("mean_iou"),
@@ -142,46 +133,34 @@ def _submit(args: argparse.Namespace) -> None:
     check_can_write(args.submission)
     domain = open_domain(args, "target")
     model, setting = _load(args, domain)
-    num_images = write_submission(
-        model,
-        domain,
-        args.submission,
-        box=setting.box,
-        window=setting.window,
-        batch_size=args.batch_size,
-        num_workers=args.num_workers,
-    )
+    with compiled_if_asked(args, model):
+        num_images = write_submission(
+            model,
+            domain,
+            args.submission,
+            box=setting.box,
+            window=setting.window,
+            batch_size=args.batch_size,
+            num_workers=args.num_workers,
+        )
     print(f"{num_images} images of {args.domain}; {setting}\nsubmission: {args.submission}")
 
 
 def _load(args: argparse.Namespace, domain: Domain) -> tuple[PreTrainedModel, EvaluationSetting]:
     """Return the model, and how it is to see the images of a domain."""
     from mfm_hf.commands._checkpoint import load_image_processor, load_model
-    from mfm_hf.evaluation.setting import EvaluationSetting, choose_box, choose_window
+    from mfm_hf.evaluation.setting import EvaluationSetting, choose_box
     from mfm_hf.hub.image_processor import box_of
 
-    image_size = _two_numbers("image_size", args.image_size, _NATIVE)
-    window_size = _two_numbers("window_size", args.window_size, _WHOLE)
+    image_size = two_numbers("image_size", args.image_size, _NATIVE)
     model = load_model(args.model, args.device)
     processor = load_image_processor(args.model)
     if processor is not None:
         _check_pixels(args.model, processor)
     trained_at = None if processor is None else box_of(processor.to_dict())
     box, chosen_by = choose_box(image_size, trained_at, domain, model)
-    window = choose_window(window_size, args.window_stride, args.window_batch_size, model)
-    return model, EvaluationSetting(box, chosen_by, window)
-
-
-def _two_numbers(option: str, words: Sequence[str] | None, other: Word) -> tuple[int, int] | Word | None:
-    """Read two numbers of pixels, or the one word that an option takes instead."""
-    match words:
-        case None:
-            return None
-        case [word] if word == other:
-            return other
-        case [first, second] if first.isdecimal() and second.isdecimal() and int(first) > 0 and int(second) > 0:
-            return int(first), int(second)
-    raise ValueError(f"--{option} takes two numbers of pixels, or: {other}; not {' '.join(words)}")
+    window = prepare_network(args, model)
+    return model, EvaluationSetting(box, chosen_by, window, args.precision, args.compile)
 
 
 def _check_pixels(model_name: str, processor: BaseImageProcessor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,12 @@ from PIL import Image
 
 from mfm_hf.commands._errors import one_line_errors
 from mfm_hf.commands._files import check_can_write
+from mfm_hf.commands._inference import (
+    add_inference_options,
+    check_inference_options,
+    compiled_if_asked,
+    prepare_network,
+)
 from mfm_hf.commands._parser import command_parser, positive_int
 from mfm_hf.data.classes import ClassSet
 from mfm_hf.files import write_json
@@ -75,7 +81,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--frame_step", type=positive_int, default=1, metavar="N", help="take every N-th frame of a video"
     )
     parser.add_argument("--batch_size", type=positive_int, default=4, metavar="N", help="images per forward pass")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
+    add_inference_options(parser)
     parser.add_argument("--opacity", type=float, default=0.55, help="of the colours in the overlay, 0 to 1")
     return parser.parse_args(argv)
 
@@ -108,20 +114,23 @@ def _predict_all(args: argparse.Namespace) -> list[dict[str, str]]:
 
     if not 0 <= args.opacity <= 1:
         raise ValueError(f"--opacity must be between 0 and 1, not {args.opacity}")
+    check_inference_options(args)
     check_can_write(args.output / "results.json")
     inputs = find_inputs(args.input, args.output)
     segmenter = load_segmenter(args.model, args.device)
+    segmenter = replace(segmenter, window=prepare_network(args, segmenter.model))
     classes = segmenter.classes
 
     written: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     readable = _read(_by_size(inputs), args.frame_step, failed)
     progress = tqdm(readable, total=_count_pictures(inputs, args.frame_step), unit="image")
-    for _, run in groupby(progress, key=lambda picture: picture.image.size):
-        while batch := list(islice(run, args.batch_size)):
-            labels = segmenter.segment([picture.image for picture in batch])
-            for picture, label in zip(batch, labels, strict=True):
-                written.append(_write_pictures(args.output, picture, label, classes, args.write, args.opacity))
+    with compiled_if_asked(args, segmenter.model):
+        for _, run in groupby(progress, key=lambda picture: picture.image.size):
+            while batch := list(islice(run, args.batch_size)):
+                labels = segmenter.segment([picture.image for picture in batch])
+                for picture, label in zip(batch, labels, strict=True):
+                    written.append(_write_pictures(args.output, picture, label, classes, args.write, args.opacity))
     if written:
         legend(classes).save(args.output / "legend.png")
     order = {str(source.path): position for position, source in enumerate(inputs)}

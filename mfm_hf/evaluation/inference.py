@@ -73,6 +73,15 @@ def predict_logits(model: PreTrainedModel, examples: Sequence[Example], window: 
     images = stack([example.image for example in examples], model.device)
     pixel_values = normalize(images.permute(0, 3, 1, 2).contiguous()).to(model.dtype)
 
+    return segment(model, pixel_values, window)
+
+
+def segment(model: PreTrainedModel, pixel_values: Tensor, window: SlidingWindow | None = None) -> Tensor:
+    """Return float32 logits of normalised images, (batch, 3, height, width), that have the network's device and type.
+
+    Their size is that of `predict_logits`. Windows are merged in float32, too.
+    """
+
     def predict(pixel_values: Tensor) -> Tensor:
         return model(pixel_values=pixel_values).logits.float()
 

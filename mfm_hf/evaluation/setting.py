@@ -1,4 +1,4 @@
-"""At what size, and in which windows, a network sees the images that it is measured on."""
+"""At what size, in which windows and in which precision a network sees the images that it is measured on."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, Literal
 from transformers import PreTrainedModel
 
 from mfm_hf.data.domain import Domain
+from mfm_hf.evaluation.acceleration import Precision
 from mfm_hf.models.configuration_hrda import HrdaConfig
-from mfm_hf.models.sliding_window import SlidingWindow
+from mfm_hf.models.sliding_window import Blending, SlidingWindow
 
 ChosenBy = Literal["user", "checkpoint", "papers", "nobody"]
 
@@ -30,11 +31,15 @@ class EvaluationSetting:
         box: The longer and the shorter side in pixels that images are fitted into; None: they keep their size.
         chosen_by: Who chose it.
         window: The windows that slide over an image; None: it is seen whole.
+        precision: Of the network's weights and computation.
+        compiled: Whether the network is compiled.
     """
 
     box: tuple[int, int] | None
     chosen_by: ChosenBy
     window: SlidingWindow | None
+    precision: Precision = "float32"
+    compiled: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the setting as results record it."""
@@ -43,6 +48,9 @@ class EvaluationSetting:
             "image_size_chosen_by": self.chosen_by,
             "window_size": None if self.window is None else list(self.window.size),
             "window_stride": None if self.window is None else list(self.window.stride),
+            "window_blending": None if self.window is None else self.window.blending,
+            "precision": self.precision,
+            "compile": self.compiled,
         }
 
     def __str__(self) -> str:
@@ -51,7 +59,12 @@ class EvaluationSetting:
         seen = "seen whole" if self.window is None else "seen in windows of {}x{} every {}x{}".format(
             *self.window.size, *self.window.stride
         )  # fmt: skip
-        return f"images {size}{f' ({reason})' if reason else ''}, {seen}"
+        blended = (
+            ", blended by Gaussian weights" if self.window is not None and self.window.blending != "uniform" else ""
+        )
+        precision = "" if self.precision == "float32" else f", in {self.precision}"
+        compiled = ", compiled" if self.compiled else ""
+        return f"images {size}{f' ({reason})' if reason else ''}, {seen}{blended}{precision}{compiled}"
 
 
 def choose_box(
@@ -83,6 +96,7 @@ def choose_window(
     stride: Sequence[int] | None,
     batch_size: int,
     model: PreTrainedModel,
+    blending: Blending | None = None,
 ) -> SlidingWindow | None:
     """Return the windows that are asked for, or else those that HRDA brings.
 
@@ -93,9 +107,10 @@ def choose_window(
         stride: Rows and columns between windows. Default: half the window, or what the network brings.
         batch_size: Windows per forward pass.
         model: The network.
+        blending: How windows are merged. Default: uniformly, as the references do.
 
     Raises:
-        ValueError: If the windows leave gaps, or there is a stride without windows.
+        ValueError: If the windows leave gaps, or there is a stride or a blending without windows.
     """
     own = None
     if isinstance(model.config, HrdaConfig):
@@ -106,7 +121,19 @@ def choose_window(
     elif size is not None:
         own = SlidingWindow(size, (max(size[0] // 2, 1), max(size[1] // 2, 1)))
     if own is None:
-        if stride is not None:
-            raise ValueError("--window_stride is the distance of windows: give their --window_size, too")
+        check_window_options(stride, blending)
         return None
-    return replace(own, batch_size=batch_size, stride=own.stride if stride is None else (stride[0], stride[1]))
+    stride = own.stride if stride is None else (stride[0], stride[1])
+    return replace(own, batch_size=batch_size, stride=stride, blending=blending or own.blending)
+
+
+def check_window_options(stride: Sequence[int] | None, blending: Blending | None) -> None:
+    """Check that nothing is said of windows where there are none.
+
+    Raises:
+        ValueError: If something is.
+    """
+    if stride is not None:
+        raise ValueError("--window_stride is the distance of windows: give their --window_size, too")
+    if blending is not None:
+        raise ValueError("--window_blending is how windows are merged: give their --window_size, too")

@@ -19,6 +19,7 @@ from mfm_hf.data.transforms import normalize
 from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
 from mfm_hf.models.compat import enable_activation_checkpointing
 from mfm_hf.uda.choices import StepChoices
+from mfm_hf.uda.compilation import compile_networks
 from mfm_hf.uda.drawing import draw_choices
 from mfm_hf.uda.feature_distance import PretrainedFeatures
 from mfm_hf.uda.global_statistics import mean_over_processes
@@ -76,6 +77,9 @@ class AdaptationStep:
         self.teacher_features: TeacherFeatures | None = None
         if self.teacher is not None and recipe.teacher_feature_views:
             self.teacher_features = TeacherFeatures(self.teacher, student)
+        if args.compile:
+            frozen = [part.model for part in (self.pretrained, self.teacher_features) if part is not None]
+            compile_networks(student, self.teacher, frozen)
         top, bottom = args.pseudo_label_ignore_rows or (0, 0)
         self.ignored_rows = (top, bottom)
         self.number = 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.models.segformer.modeling_segformer import SegformerDropPath
 
 TeacherBatchNorm = Literal["batch", "running"]
@@ -45,6 +47,15 @@ class MeanTeacher:
         for module in self.model.modules():
             if isinstance(module, fixed):
                 module.eval()
+        self._segment: Callable[..., SemanticSegmenterOutput] = self.model
+
+    def compile(self, **options: Any) -> None:
+        """Call a compiled network from now on. `model` itself, which evaluations call, stays as it is.
+
+        Args:
+            options: Of `torch.compile`.
+        """
+        self._segment = torch.compile(self.model, **options)
 
     def alpha_at(self, step: int) -> float:
         """Return the share kept at a step: 0 at the first, 0.5, 0.67, ... up to `alpha`."""
@@ -69,4 +80,4 @@ class MeanTeacher:
     @torch.no_grad()
     def __call__(self, pixel_values: Tensor) -> Tensor:
         """Return logits of normalised images (batch, 3, height, width), at the network's own stride."""
-        return self.model(pixel_values=pixel_values).logits
+        return self._segment(pixel_values=pixel_values).logits

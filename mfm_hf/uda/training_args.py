@@ -164,6 +164,9 @@ class UdaTrainingArguments:
     mixed_precision: Literal["no", "bf16", "fp16"] | None = option(
         None, "Precision of training. Default: memory preset, or no (float32, as the references)."
     )
+    compile: bool = option(
+        False, "Compile the networks with torch.compile, which takes minutes at the first step (references: no)."
+    )
     gradient_accumulation_steps: int = option(1, "Batches whose gradients make one optimizer step.")
     memory_preset: Literal["11gb", "16gb", "24gb"] | None = option(
         None, "encode, gradient_checkpointing and mixed_precision for a GPU of this size; those that are given win."

@@ -1,11 +1,13 @@
 import json
+from functools import partial
 
 import pytest
 
 from mfm_hf.benchmarking import data_wait
 from mfm_hf.benchmarking.memory import peak_of_steps
 from mfm_hf.benchmarking.tables import training_table
-from mfm_hf.benchmarking.training import FAST, FINE_TUNING, NO_MFM, PLAIN, measure_training
+from mfm_hf.benchmarking.training import COMPILED, FAST, FINE_TUNING, NO_MFM, PLAIN, measure_training
+from mfm_hf.uda.compilation import compile_networks
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
 SMALL = {"source": ((96, 128), (2.5, 1.5)), "target": ((96, 192), (2.0, 1.0))}
@@ -34,6 +36,21 @@ def test_without_mfm_there_is_nothing_to_compare(args: UdaTrainingArguments) -> 
     assert result["data_wait"] is None
     assert result["mfm_cost"] is None
     assert NO_MFM not in result["seconds_per_step"]
+
+
+def test_the_compiled_step_is_measured_beside_the_others(
+    args: UdaTrainingArguments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = partial(compile_networks, backend="eager")
+    monkeypatch.setattr("mfm_hf.uda.adaptation_step.compile_networks", quick)
+    args.mfm, args.recipe, args.compile = False, "source_only", True
+    result = measure_training(args, steps=1, warmup=1, data_wait=False)
+    assert list(result["seconds_per_step"]) == [FAST, COMPILED, PLAIN, FINE_TUNING]
+    assert result["first_losses"][COMPILED] == pytest.approx(result["first_losses"][FAST])
+    assert result["compile_seconds"] > result["seconds_per_step"][COMPILED]  # a graph is captured in seconds
+    assert f"Compiling takes {result['compile_seconds']:.0f} s" in training_table(result)
+    with pytest.raises(ValueError, match="--warmup 1 or more"):
+        measure_training(args, steps=1, warmup=0)
 
 
 def test_a_wrong_handicap_is_named(args: UdaTrainingArguments) -> None:

@@ -3,16 +3,19 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from transformers import AutoConfig, SegformerImageProcessorPil, SegformerModel
+from transformers import AutoConfig, PreTrainedModel, SegformerImageProcessorPil, SegformerModel
 
 from mfm_hf.commands.evaluate import main
 from mfm_hf.data.benchmarks.layouts import LAYOUTS
+from mfm_hf.evaluation import acceleration
 from mfm_hf.hub.image_processor import save_image_processor
 from tests.image_processors import needs_image_processor
 from tests.tiny_models import tiny_model
@@ -85,6 +88,37 @@ def test_windows_slide_over_the_images(
     whole = measure(*inputs[:-3], "--window_size", "whole", output=tmp_path / "whole.json")
     assert whole["window_size"] is None
     assert whole["per_class_iou"] != slid["per_class_iou"]
+
+
+def test_windows_precision_and_compiling_are_recorded(
+    checkpoint: Path,
+    folder_domain: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compiled: list[PreTrainedModel] = []
+    monkeypatch.setattr(acceleration, "check_compiler", lambda device: None)
+    monkeypatch.setattr(acceleration, "compiled", lambda model: nullcontext(compiled.append(model)))
+    inputs = ("--model", checkpoint, "--domain", folder_domain, "--limit", 1, "--num_workers", 0)
+    plain = measure(*inputs, "--window_size", 32, 32, output=tmp_path / "plain.json")
+    assert (plain["window_blending"], plain["precision"], plain["compile"]) == ("uniform", "float32", False)
+    assert not compiled
+    options = ("--window_size", 32, 32, "--window_blending", "gaussian", "--precision", "bfloat16", "--compile")
+    fast = measure(*inputs, *options, output=tmp_path / "fast.json")
+    assert (fast["window_blending"], fast["precision"], fast["compile"]) == ("gaussian", "bfloat16", True)
+    assert [model.dtype for model in compiled] == [torch.bfloat16]
+    assert fast["per_class_iou"] != plain["per_class_iou"]
+    assert "blended by Gaussian weights, in bfloat16, compiled; labels" in capsys.readouterr().out
+
+
+def test_options_that_do_not_go_together_are_refused_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    inputs = ("--model", "nowhere", "--domain", "nowhere", "--window_size", "whole")
+    assert "--window_blending is how windows are merged" in fails(capsys, *inputs, "--window_blending", "gaussian")
+    assert "--window_stride is the distance of windows" in fails(capsys, *inputs, "--window_stride", 8, 8)
+    assert "float16 is slow on a processor" in fails(capsys, *inputs, "--precision", "float16", "--device", "cpu")
 
 
 def test_the_mean_can_be_taken_over_some_classes(checkpoint: Path, folder_domain: Path, tmp_path: Path) -> None:
@@ -209,5 +243,7 @@ def test_help_names_the_program_and_every_option(capsys: pytest.CaptureFixture[s
     for option in ("model", "domain", "output", "batch_size", "limit", "device", "ignore_index", "num_workers"):
         assert f"--{option}" in text
     for option in ("submission", "image_size", "window_size", "window_stride", "window_batch_size", "eval_classes"):
+        assert f"--{option}" in text
+    for option in ("window_blending", "precision", "compile"):
         assert f"--{option}" in text
     assert "(default: 4)" in text

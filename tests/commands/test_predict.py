@@ -18,6 +18,7 @@ from mfm_hf.data.classes import CITYSCAPES
 from mfm_hf.data.resizing import resize_image
 from mfm_hf.data.transforms import normalize
 from mfm_hf.hub.image_processor import save_image_processor
+from mfm_hf.models.sliding_window import SlidingWindow
 from tests.image_processors import needs_image_processor
 from tests.tiny_models import tiny_model
 
@@ -54,6 +55,39 @@ def test_labels_are_those_of_the_pipeline(checkpoint: Path, folder_domain: Path,
         for segment in pipe(Image.open(folder_domain / f"images/{name}.png")):
             index = ("road", "car", "sky").index(segment["label"])
             np.testing.assert_array_equal(label == index, np.asarray(segment["mask"]) > 0)
+
+
+@torch.no_grad()
+def test_images_can_be_seen_in_windows_and_in_half_precision(tmp_path: Path) -> None:
+    model = tiny_model(rebuilder=None).to_inference().eval()
+    model.save_pretrained(tmp_path)
+    save_image_processor(tmp_path)
+    image = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "x.png")
+    options = ["--window_size", "32", "32", "--window_blending", "gaussian", "--precision", "bfloat16"]
+    predict(tmp_path, tmp_path / "out", tmp_path / "x.png", options=options)
+    found = torch.from_numpy(np.array(Image.open(tmp_path / "out/x_label.png")))
+    pixels = normalize(torch.from_numpy(image).permute(2, 0, 1)[None]).bfloat16()
+    window = SlidingWindow((32, 32), (16, 16), blending="gaussian")
+    logits = window(pixels, lambda seen: model.bfloat16()(pixel_values=seen).logits.float())
+    assert (found == logits.argmax(dim=1)[0]).float().mean() > 0.99  # ties aside
+
+
+@torch.no_grad()
+def test_windows_that_hrda_brings_can_be_blended(tmp_path: Path) -> None:
+    hrda = tiny_model("hrda", rebuilder=None).to_inference().eval()
+    hrda.config.window_size, hrda.config.window_stride = [64, 64], [32, 32]
+    hrda.save_pretrained(tmp_path)
+    save_image_processor(tmp_path)
+    image = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "x.png")
+    pixels = normalize(torch.from_numpy(image).permute(2, 0, 1)[None])
+    own = hrda(pixel_values=pixels).logits.argmax(dim=1)[0]
+    predict(tmp_path, tmp_path / "own", tmp_path / "x.png")
+    assert torch.from_numpy(np.array(Image.open(tmp_path / "own/x_label.png"))).equal(own.byte())
+    results = predict(tmp_path, tmp_path / "out", tmp_path / "x.png", options=["--window_blending", "gaussian"])
+    blended = torch.from_numpy(np.array(Image.open(tmp_path / "out" / results["images"][0]["label"])))
+    assert not blended.equal(own.byte())
 
 
 def test_any_mode_and_orientation_of_image(checkpoint: Path, tmp_path: Path) -> None:

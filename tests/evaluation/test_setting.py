@@ -49,6 +49,17 @@ def test_windows_that_are_asked_for_win(model: PreTrainedModel) -> None:
     assert choose_window("whole", None, 1, model) is None
     with pytest.raises(ValueError, match="give their --window_size, too"):
         choose_window("whole", (8, 8), 1, model)
+    with pytest.raises(ValueError, match="--window_blending is how windows are merged"):
+        choose_window("whole", None, 1, model, "uniform")
+
+
+@pytest.mark.parametrize("size", [None, (96, 48)])
+def test_windows_are_blended_as_asked_for(size: tuple[int, int] | None) -> None:
+    """HRDA's own, too."""
+    hrda = tiny_model("hrda")
+    hrda.config.window_size, hrda.config.window_stride = [64, 64], [32, 32]
+    window = choose_window(size, None, 1, hrda, "gaussian")
+    assert window == SlidingWindow(size or (64, 64), (48, 24) if size else (32, 32), blending="gaussian")
 
 
 def test_a_setting_says_what_it_is() -> None:
@@ -63,4 +74,15 @@ def test_a_setting_says_what_it_is() -> None:
         "image_size_chosen_by": "papers",
         "window_size": [1024, 1024],
         "window_stride": [512, 512],
+        "window_blending": "uniform",
+        "precision": "float32",
+        "compile": False,
     }
+    fast = EvaluationSetting(None, "nobody", SlidingWindow((64, 64), (32, 32), 1, "gaussian"), "bfloat16", True)
+    assert str(fast) == (
+        "images at their own size, seen in windows of 64x64 every 32x32, blended by Gaussian weights, "
+        "in bfloat16, compiled"
+    )
+    assert (fast.as_json()["window_blending"], fast.as_json()["precision"]) == ("gaussian", "bfloat16")
+    assert fast.as_json()["compile"] is True
+    assert EvaluationSetting(None, "nobody", None).as_json()["window_blending"] is None

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mfm_hf.models.sliding_window import SlidingWindow
+from mfm_hf.models.sliding_window import SlidingWindow, gaussian_weights
 
 
 def images(height: int, width: int, batch_size: int = 2) -> Tensor:
@@ -62,9 +64,63 @@ def test_windows_per_pass_change_no_number(batch_size: int):
     assert len(sizes) == -(-num_windows // batch_size)
 
 
-def test_one_window_changes_nothing():
+@pytest.mark.parametrize("blending", ["uniform", "gaussian"])
+def test_one_window_changes_nothing(blending: str):
     batch = images(20, 30)
-    assert SlidingWindow((20, 64), (8, 8))(batch, lambda whole: whole[..., ::4, ::4]).equal(batch[..., ::4, ::4])
+    window = SlidingWindow((20, 64), (8, 8), blending=blending)
+    assert window(batch, lambda whole: whole[..., ::4, ::4]).equal(batch[..., ::4, ::4])
+
+
+def test_uniform_windows_are_the_references_sum_and_count():
+    """To the last bit: `slide_inference` of mmsegmentation, written out."""
+    batch, network = images(20, 40), nn.Conv2d(3, 5, kernel_size=3, padding=1)
+    total, count = torch.zeros(2, 5, 20, 40), torch.zeros(1, 1, 20, 40)
+    with torch.no_grad():
+        for left in (0, 12, 24):
+            total += F.pad(network(batch[..., left : left + 16]), (left, 24 - left))
+            count[..., left : left + 16] += 1
+        assert SlidingWindow((64, 16), (64, 12))(batch, network).equal(total / count)
+
+
+def gaussian(distance: float, length: int) -> float:
+    """The density of a normal distribution with the deviation length / 8, up to a factor."""
+    return math.exp(-(distance**2) / (2 * (length / 8) ** 2))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(15, 33), (16, 24), (1, 512)])
+def test_gaussian_weights(rows: int, columns: int):
+    weights = gaussian_weights(rows, columns)
+    middle = weights[rows // 2, columns // 2].item()
+    assert middle == weights.max() == 1
+    for row, column in [(0, 0), (rows // 3, columns // 4), (rows - 1, columns // 2)]:
+        expected = 1.0
+        for place, length in ((row, rows), (column, columns)):
+            centre = (length - 1) / 2
+            expected *= gaussian(place - centre, length) / gaussian(length // 2 - centre, length)
+        assert weights[row, column].item() == pytest.approx(expected, rel=1e-4)
+    assert weights.equal(weights.flip(0, 1))
+    assert weights.min() > 0
+
+
+def test_gaussian_windows_are_weighted_means():
+    """Two windows over a row of 12 pixels: one says 0, the other 1."""
+    window = SlidingWindow((4, 8), (4, 4), blending="gaussian")
+    answers = iter([0.0, 1.0])
+    merged = window(images(4, 12), lambda seen: torch.full((len(seen), 1, 4, 8), next(answers)))
+    weight = [gaussian(place - 3.5, 8) for place in range(8)]
+    shared = [weight[place] / (weight[place] + weight[place + 4]) for place in range(4)]
+    expected = torch.tensor([0.0] * 4 + shared + [1.0] * 4)
+    torch.testing.assert_close(merged, expected.expand(2, 1, 4, 12))
+
+
+@pytest.mark.parametrize("blending", ["uniform", "gaussian"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_loses_nothing_but_its_last_bit(blending: str, dtype: torch.dtype):
+    """Corners have a weight of 1e-7, of which float16 keeps one bit."""
+    batch = images(37, 53).to(dtype)
+    merged = SlidingWindow((16, 16), (16, 8), blending=blending)(batch, lambda windows: windows)
+    assert merged.dtype == dtype
+    torch.testing.assert_close(merged, batch, rtol=torch.finfo(dtype).eps, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +129,7 @@ def test_one_window_changes_nothing():
         (((16, 0), (8, 8)), "needs two positive sizes and strides"),
         (((16, 16), (8,)), "needs two positive sizes and strides"),
         (((16, 16), (8, 8), 0), "a batch of 1 or more"),
+        (((16, 16), (8, 8), 1, "cosine"), "windows are blended uniform or gaussian, not cosine"),
         (((16, 16), (8, 17)), r"a stride of \(8, 17\) leaves gaps between windows of \(16, 16\)"),
     ],
 )

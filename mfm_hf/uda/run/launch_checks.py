@@ -34,6 +34,8 @@ def check_launch(args: UdaTrainingArguments, recipe: Recipe, accelerator: Accele
                 "--sync_batch_norm needs GPUs: leave it out, and BatchNorm normalises with the batch of each process"
             )
     _check_batches(args, recipe)
+    if args.compile:
+        _check_compilation(args)
 
 
 def _check_batches(args: UdaTrainingArguments, recipe: Recipe) -> None:
@@ -47,4 +49,18 @@ def _check_batches(args: UdaTrainingArguments, recipe: Recipe) -> None:
     if counts_globally and by_valid_pixels:
         raise ValueError(
             "--loss_average valid divides by the valid pixels of each process: with --batch_statistics global use all"
+        )
+
+
+def _check_compilation(args: UdaTrainingArguments) -> None:
+    if args.full_determinism:
+        raise ValueError(
+            "--compile chooses GPU kernels by their time, which may differ from run to run: leave it out, or "
+            "--full_determinism"
+        )
+    if args.sync_batch_norm:
+        raise ValueError("--compile cannot compile what --sync_batch_norm sends between processes: leave one out")
+    if args.log_gradient_norms:
+        raise ValueError(
+            "--compile lets a backward pass overwrite what --log_gradient_norms needs for the next: leave one out"
         )

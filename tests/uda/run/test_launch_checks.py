@@ -54,6 +54,9 @@ def test_what_only_gpus_can_do(options, message):
         ({**PAIR, **GLOBAL}, "--batch_statistics process"),
         ({**PAIR, "gradient_accumulation_steps": 2}, "without --gradient_accumulation_steps"),
         ({**GLOBAL, "loss_average": "valid"}, "--loss_average valid"),
+        ({"compile": True, "full_determinism": True}, "--compile chooses GPU kernels by their time"),
+        ({"compile": True, "sync_batch_norm": True}, "--compile cannot compile what --sync_batch_norm sends"),
+        ({"compile": True, "log_gradient_norms": True}, "overwrite what --log_gradient_norms needs"),
     ],
 )
 def test_what_does_not_go_together(options, message):
