@@ -192,7 +192,7 @@ def build_model(args: UdaTrainingArguments, recipe: Recipe, source: Domain) -> D
         "detail_crop_size": [height // 16 * 8, width // 16 * 8],  # half the crop, on HRDA's grid of 8 (1024: 512)
     }
     if args.model_name_or_path is not None:
-        return load_pretrained("--model_name_or_path", args.model_name_or_path, **options)
+        return load_pretrained("--model_name_or_path", args.model_name_or_path, head=args.model, **options)
     backbone = args.backbone or default_encoder(recipe.model, args.hrda_base)
     if args.from_scratch:
         return AutoModelForDomainAdaptation.from_scratch(backbone, recipe.model, **options)

@@ -98,7 +98,9 @@ class UdaTrainingArguments:
     )
     hrda_base: Literal["segformer", "daformer", "deeplabv2"] = option("daformer", "What --model hrda is built over.")
     pretrained_backbone: bool = option(True, "Start from the encoder's ImageNet weights rather than from scratch.")
-    model_name_or_path: str | None = option(None, "Start from this whole checkpoint instead of --model and --backbone.")
+    model_name_or_path: str | None = option(
+        None, "Start from this whole checkpoint, not from --backbone; with --model hrda, from HRDA over it."
+    )
     gradient_checkpointing: bool | None = option(
         None, "Save memory by recomputing the encoder in the backward pass. Default: memory preset, or false."
     )

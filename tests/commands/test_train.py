@@ -102,6 +102,19 @@ def test_methods_train_and_export_the_same_network(tmp_path: Path) -> None:
     assert len({tensors[bias].sum().item() for tensors in exported.values()}) == 3  # each learned something else
 
 
+def test_hrda_starts_from_a_whole_segformer(tmp_path: Path) -> None:
+    """The network that --model asks for was left aside, and SegFormer trained in its place."""
+    train(tmp_path / "segformer", "--recipe", "source_only")
+    start = ("--recipe", "hrda", "--model_name_or_path", tmp_path / "segformer")
+    options = ["--hrda_base", "segformer", "--learning_rate", "1e-12", "--rare_class_min_pixels", "0"]
+    options += ["--source", "streets:game:64x128", "--target", "streets:real:64x128", "--crop_size", "64", "128"]
+    train(tmp_path / "hrda", *start, "--model", "hrda", *options)
+    assert json.loads((tmp_path / "hrda/config.json").read_text())["model_type"] == "hrda"
+    weights, base = (load_file(tmp_path / name / "model.safetensors") for name in ("hrda", "segformer"))
+    name = "decode_head.classifier.weight"
+    torch.testing.assert_close(weights[f"base.{name}"], base[name])
+
+
 def test_pair_as_folders_trains_to_the_same_numbers(pair: Path, tmp_path: Path) -> None:
     flags = (*METHODS["dacs_mfm"], "--max_steps", 5, "--logging_steps", 1)  # more steps than an epoch has batches
     results = [train(tmp_path / "a", *flags), train(tmp_path / "b", *flags, *from_folders(pair))]
