@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from safetensors.torch import load_file
 
 from mfm_hf.data.domain import BadExampleError
@@ -269,7 +270,9 @@ def test_the_scaler_of_gradients_goes_on(start, tmp_path) -> None:
     scales = []
     for overrides in ({}, {"resume_from_checkpoint": "latest"}):
         trainer = start(max_steps=2, **overrides)
-        trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=64.0 if overrides else 1024.0)
+        scaler = torch.amp.GradScaler("cpu", init_scale=64.0 if overrides else 1024.0)
+        trainer.accelerator.scaler = scaler
+        trainer.adaptation.optimizer = AcceleratedOptimizer(trainer.adaptation.optimizer.optimizer, scaler=scaler)
         trainer.train()
-        scales.append(trainer.accelerator.scaler.get_scale())
+        scales.append(scaler.get_scale())
     assert scales == [1024.0, 1024.0]
