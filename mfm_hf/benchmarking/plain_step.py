@@ -45,6 +45,8 @@ class Handicaps:
         parameterwise_ema: The teacher is updated parameter by parameter.
         imagewise_augmentation: Images are mixed and augmented one by one (`utils/dacs_transforms.py`).
         parameterwise_optimizer: AdamW goes through the parameters one by one, as PyTorch 1.7 did.
+        returned_memory: On a CPU the process gives freed memory back, which is the allocator's default; who starts the
+            process sees to this.
     """
 
     views_one_by_one: bool = True
@@ -55,6 +57,7 @@ class Handicaps:
     parameterwise_ema: bool = True
     imagewise_augmentation: bool = True
     parameterwise_optimizer: bool = True
+    returned_memory: bool = True
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

@@ -18,16 +18,19 @@ def training_table(result: Mapping[str, Any]) -> str:
             f"{spread[name][0]:.3f} to {spread[name][2]:.3f}",
             f"{processor[name]:.3f}",
             f"{seconds[name] / seconds[FAST]:.2f}x",
+            f"{result['peak_memory'][name] / 2**30:.2f}",
+            f"{result['matrix_product'][name] / 1e9:.0f}",
         ]
         for name in seconds
     ]
-    tables = [_table(["Step", "s", "Quartiles", "Processor s", "Time against this package's"], rows)]
+    head = ["Step", "s", "Quartiles", "Processor s", "Against this package", "Peak GiB", "Matrix product, GFLOP/s"]
+    tables = [_table(head, rows)]
     peaks = ", ".join(f"{flops / 1e9:.0f} in {name}" for name, flops in result["machine"]["peak_flops"].items())
     tables.append(
         f"{result['images_per_second']:.2f} images/s; {result['speedup_over_plain']:.2f} times as fast as the {PLAIN}; "
         f"{result['times_fine_tuning']:.2f} times the time of {FINE_TUNING}; "
         f"{result['flops_per_step'][FAST] / 1e9:.0f} GFLOP a step, {result['fraction_of_peak']:.0%} of what a matrix "
-        f"product reaches here (GFLOP/s: {peaks}).\n"
+        f"product reaches here (GFLOP/s: {peaks}). Views are encoded {result['encode']}.\n"
         f"{result['machine']['device']}, {result['machine']['threads']} threads, {result['machine']['versions']}"
     )
     if (cost := result["mfm_cost"]) is not None:
@@ -43,8 +46,6 @@ def training_table(result: Mapping[str, Any]) -> str:
         )
     parts = sorted(result["parts"].items(), key=lambda part: -part[1])
     tables.append(_table(["Part", "s"], [[name, f"{taken:.3f}"] for name, taken in parts]))
-    if memory := result.get("peak_memory"):
-        tables.append(_table(["Step", "Peak memory, GiB"], [[n, f"{used / 2**30:.2f}"] for n, used in memory.items()]))
     return "\n\n".join(tables)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -82,7 +82,9 @@ def _add_train(part: argparse.ArgumentParser) -> None:
     part.add_argument(
         "--without", nargs="+", default=[], metavar="HANDICAP", help="measure the plain step without one of its own"
     )
-    part.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help="measure memory")
+    part.add_argument(
+        "--other_encode", action=argparse.BooleanOptionalAction, default=True, help="measure the other encode, too"
+    )
     part.add_argument("--data_wait", action=argparse.BooleanOptionalAction, default=True, help="measure waiting")
     part.set_defaults(run=_benchmark_train)
 
@@ -112,7 +114,7 @@ def _add_all(part: argparse.ArgumentParser) -> None:
     part.add_argument("--repeats", type=positive_int, default=3, metavar="N", help="times that each is read")
     part.set_defaults(
         run=_benchmark_all, mfm=True, warmup=1, mixed_precision="no", encode=None, compile=False, without=[],
-        memory=True, data_wait=True, image_size=[1024, 2048], batch_sizes=[1, 2], window=None,
+        other_encode=True, data_wait=True, image_size=[1024, 2048], batch_sizes=[1, 2], window=None,
     )  # fmt: skip
 
 
@@ -137,15 +139,17 @@ def _benchmark_train(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    from mfm_hf.benchmarking.memory import measure_memory
     from mfm_hf.benchmarking.tables import training_table
     from mfm_hf.benchmarking.training import measure_training
 
-    training_args = _training_arguments(args)
     result = measure_training(
-        training_args, steps=args.steps, warmup=args.warmup, without=args.without, data_wait=args.data_wait
+        _training_arguments(args),
+        steps=args.steps,
+        warmup=args.warmup,
+        without=args.without,
+        data_wait=args.data_wait,
+        other_encode=args.other_encode,
     )
-    result["peak_memory"] = measure_memory(replace(training_args, compile=False)) if args.memory else None
     return training_table(result), result
 
 

@@ -3,10 +3,17 @@ from pathlib import Path
 
 import pytest
 
+from mfm_hf.benchmarking import training
+from mfm_hf.benchmarking.candidate import measure_candidate
 from mfm_hf.commands.benchmark import main
 
 TINY = ["--backbone", "tiny", "--use_cpu"]
-STEP = ["--crop_size", "32", "--steps", "1", "--no-memory", "--no-data_wait"]
+STEP = ["--crop_size", "32", "--steps", "1", "--no-other_encode", "--no-data_wait"]
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "measure_in_own_process", measure_candidate)
 
 
 def test_train_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
