@@ -23,13 +23,13 @@ from mfm_hf.benchmarking.operations import count_flops
 from mfm_hf.benchmarking.plain_step import Handicaps, PlainStep
 from mfm_hf.benchmarking.setup import Inputs, make_inputs, random_network
 from mfm_hf.benchmarking.step_parts import timed_parts
+from mfm_hf.cpu_allocator import keep_freed_memory
 from mfm_hf.data.transforms import normalize
 from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
 from mfm_hf.uda.adaptation_step import AdaptationStep, Batch
 from mfm_hf.uda.choices import StepChoices
 from mfm_hf.uda.recipes import Recipe
 from mfm_hf.uda.run.accelerator import make_accelerator
-from mfm_hf.uda.run.cpu_allocator import keep_freed_memory
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
 

@@ -78,15 +78,20 @@ def check_inference_options(args: argparse.Namespace) -> None:
 def prepare_network(args: argparse.Namespace, model: PreTrainedModel) -> SlidingWindow | None:
     """Bring a network to `--precision`, and return the windows in which it is to see images.
 
+    On a CPU the process from now on keeps the memory that it frees.
+
     Raises:
         ValueError: If the options of windows do not fit the network.
     """
+    from mfm_hf.cpu_allocator import keep_freed_memory
     from mfm_hf.evaluation.acceleration import PRECISIONS
     from mfm_hf.evaluation.setting import choose_window
 
     size = two_numbers("window_size", args.window_size, _WHOLE)
     window = choose_window(size, args.window_stride, args.window_batch_size, model, args.window_blending)
     model.to(PRECISIONS[args.precision])
+    if model.device.type == "cpu":
+        keep_freed_memory()
     return window
 
 

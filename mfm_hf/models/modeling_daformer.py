@@ -65,8 +65,6 @@ class SeparableAspp(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Return the fused map, (batch, out_channels, height, width)."""
-        if hidden_states.device.type == "cpu" and hidden_states.dtype == torch.float32:
-            hidden_states = hidden_states.contiguous()  # see DilatedDepthwiseConv2d
         return self.bottleneck(torch.cat([branch(hidden_states) for branch in self.branches], dim=1))
 
 

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 
-from mfm_hf.uda.run.cpu_allocator import keep_freed_memory
+from mfm_hf.cpu_allocator import keep_freed_memory
 from mfm_hf.uda.training_args import UdaTrainingArguments
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Memory on a CPU: what an operation frees is kept for the next, in huge pages, and does not go back to the system.
+"""Memory on a CPU: what an operation frees is kept for the next, and does not go back to the system.
 
 glibc returns large freed blocks at once. The next map of a network then lands on pages that the system has to find and
 clear again, 4 KiB at a time, which takes several times as long as to fill them.
@@ -7,7 +7,6 @@ clear again, 4 KiB at a time, which takes several times as long as to fill them.
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 
 # Parameters of mallopt(3), from glibc's malloc.h: no blocks apart from the heap, and a heap that never shrinks.
@@ -17,12 +16,9 @@ _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
 def keep_freed_memory() -> bool:
     """Let the process keep what it frees. It then holds the most that it ever needed.
 
-    Huge pages are PyTorch's own option, which it reads at its first tensor; who has set it, keeps their choice.
-
     Returns:
         Whether it does: it is a matter of glibc, and other systems keep their ways.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if not sys.platform.startswith("linux"):
         return False
     libc = ctypes.CDLL(None)
