@@ -32,58 +32,68 @@ class DilatedDepthwiseConv2d(nn.Conv2d):
         """Return the filtered maps, (batch, channels, height, width); on a CPU in `channels_last`."""
         if input.device.type != "cpu" or torch.compiler.is_exporting():
             return super().forward(input)
-        step, (height, width) = self.dilation[0], input.shape[-2:]
-        phases = F.conv2d(_ToPhases.apply(input, step), self.weight, padding=1, groups=self.groups)
-        return _FromPhases.apply(phases, step, height, width)
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
+        return _PhasewiseConvolution.apply(input.to(dtype), self.weight.to(dtype), self.dilation[0])
 
 
-class _ToPhases(torch.autograd.Function):
+class _PhasewiseConvolution(torch.autograd.Function):
+    """The convolution by phases. It keeps the maps for its backward pass, which other branches keep too, not phases."""
+
+    @staticmethod
+    def forward(maps: Tensor, weight: Tensor, step: int) -> Tensor:
+        filtered = F.conv2d(_to_phases(maps, step), weight, padding=1, groups=len(weight))
+        return _from_phases(filtered, step, *maps.shape[-2:])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+        maps, weight, ctx.step = inputs
+        ctx.save_for_backward(maps, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        maps, weight = ctx.saved_tensors
+        of_maps, of_weight, _ = torch.ops.aten.convolution_backward(
+            _to_phases(gradient, ctx.step),
+            _to_phases(maps, ctx.step),
+            weight,
+            bias_sizes=None,
+            stride=[1, 1],
+            padding=[1, 1],
+            dilation=[1, 1],
+            transposed=False,
+            output_padding=[0, 0],
+            groups=len(weight),
+            output_mask=[*ctx.needs_input_grad[:2], False],
+        )
+        if of_maps is not None:
+            of_maps = _from_phases(of_maps, ctx.step, *maps.shape[-2:])
+        return of_maps, of_weight, None
+
+
+def _to_phases(maps: Tensor, step: int) -> Tensor:
     """From (batch, channels, height, width) to (batch * step^2, channels, height / step, width / step), rounded up.
 
     Both lie in `channels_last`. What is rounded up is zero.
     """
-
-    @staticmethod
-    def forward(maps: Tensor, step: int) -> Tensor:
-        batch, channels, height, width = maps.shape
-        rows, columns = -(-height // step), -(-width // step)
-        phases = maps.new_empty(batch, step, step, rows, columns, channels)
-        if height % step:
-            phases[:, height % step :, :, -1] = 0
-        if width % step:
-            phases[:, :, width % step :, :, -1] = 0
-        for pixels, same_pixels in _same_pixels(maps.permute(0, 2, 3, 1), phases):
-            same_pixels.copy_(pixels)
-        return phases.flatten(0, 2).permute(0, 3, 1, 2)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
-        maps, step = inputs
-        ctx.size = (step, *maps.shape[-2:])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _FromPhases.apply(gradient, *ctx.size), None
+    batch, channels, height, width = maps.shape
+    rows, columns = -(-height // step), -(-width // step)
+    phases = maps.new_empty(batch, step, step, rows, columns, channels)
+    if height % step:
+        phases[:, height % step :, :, -1] = 0
+    if width % step:
+        phases[:, :, width % step :, :, -1] = 0
+    for pixels, same_pixels in _same_pixels(maps.permute(0, 2, 3, 1), phases):
+        same_pixels.copy_(pixels)
+    return phases.flatten(0, 2).permute(0, 3, 1, 2)
 
 
-class _FromPhases(torch.autograd.Function):
-    """The way back from `_ToPhases`, which drops what was rounded up; each is the gradient of the other."""
-
-    @staticmethod
-    def forward(phases: Tensor, step: int, height: int, width: int) -> Tensor:
-        grid = phases.permute(0, 2, 3, 1).unflatten(0, (-1, step, step))
-        maps = phases.new_empty(len(grid), height, width, phases.shape[1])
-        for pixels, same_pixels in _same_pixels(maps, grid):
-            pixels.copy_(same_pixels)
-        return maps.permute(0, 3, 1, 2)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int, int, int], output: Tensor) -> None:
-        ctx.step = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        return _ToPhases.apply(gradient, ctx.step), None, None, None
+def _from_phases(phases: Tensor, step: int, height: int, width: int) -> Tensor:
+    """The way back from `_to_phases`, which drops what was rounded up."""
+    grid = phases.permute(0, 2, 3, 1).unflatten(0, (-1, step, step))
+    maps = phases.new_empty(len(grid), height, width, phases.shape[1])
+    for pixels, same_pixels in _same_pixels(maps, grid):
+        pixels.copy_(same_pixels)
+    return maps.permute(0, 3, 1, 2)
 
 
 def _same_pixels(maps: Tensor, phases: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -47,4 +47,13 @@ def test_gradients_are_those_of_finite_differences(size: tuple[int, int]) -> Non
     convolution = DilatedDepthwiseConv2d(2, dilation=2).double()
     images = torch.randn(1, 2, *size, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(convolution, images)
-    assert torch.autograd.gradgradcheck(convolution, images)
+
+
+def test_autocast_decides_the_precision() -> None:
+    convolution = DilatedDepthwiseConv2d(8, dilation=6)
+    images = torch.randn(1, 8, 12, 18, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = convolution(images)
+    assert result.dtype == torch.bfloat16
+    result.sum().backward()
+    assert images.grad.dtype == convolution.weight.grad.dtype == torch.float32

@@ -21,7 +21,7 @@ class SeedResult:
         mean_iou: Mean IoU on the target.
         per_class_iou: By class, in the papers' order; None for a class that never occurs.
         gain: Mean IoU above the baseline's with the same seed; None without such a result.
-        seconds_per_step: Mean over the training steps; None where none was timed.
+        seconds_per_step: Median over the lines of the log; None where no step was timed.
         cost: `seconds_per_step` over the baseline's with the same seed; None without such a result.
         steps: Optimizer steps.
         peak_memory_bytes: None where it was not measured.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -43,13 +44,16 @@ class RunLog:
         self._sums: dict[str, Tensor] = {}
         self._count = 0  # steps since the last line that were not skipped
         self._unwritten: list[str] = []  # lines that the disk has not taken yet
-        self._total_count, self._total_seconds = 0, 0.0
+        self._times: list[float] = []  # of a step, by line
         self._started = time.perf_counter()
 
     @property
     def seconds_per_step(self) -> float:
-        """Mean time of a training step so far, evaluations and checkpoints left out."""
-        return self._total_seconds / max(1, self._total_count)
+        """Median over the lines so far of the time of a step, evaluations and checkpoints left out; 0 without a line.
+
+        A mean would tell of a machine that was asleep or at work on something else.
+        """
+        return statistics.median(self._times) if self._times else 0.0
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         """Note the losses of a step; of one that was skipped, none."""
@@ -64,9 +68,8 @@ class RunLog:
             return
         means = {f"loss/{name}": (total / self._count).item() for name, total in self._sums.items()}
         seconds = time.perf_counter() - self._started  # after the means, which wait for the device
-        self._total_count += self._count
-        self._total_seconds += seconds
         speed = {"seconds_per_step": seconds / self._count}
+        self._times.append(speed["seconds_per_step"])
         speed["images_per_second"] = self.images_per_step / speed["seconds_per_step"]
         self.bar.set_postfix(
             {name.removeprefix("loss/"): f"{mean:.3f}" for name, mean in means.items()},

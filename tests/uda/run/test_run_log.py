@@ -1,5 +1,6 @@
 import json
 import resource
+import time
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,13 @@ def test_a_line_holds_the_means_since_the_last(log: RunLog, notebook: Notebook) 
     assert [{"step": step, **values} for step, values in notebook.lines] == [first, second]
 
 
-def test_the_time_of_a_step_is_the_mean_over_all_lines(log: RunLog) -> None:
-    for step, count in ((11, 1), (14, 3)):
-        for _ in range(count):
-            log.add({"source": torch.tensor(1.0)})
+def test_the_time_of_a_step_is_the_median_over_the_lines(log: RunLog) -> None:
+    for step, pause in ((11, 0.0), (12, 0.1), (13, 0.0)):  # the machine was busy with something else
+        time.sleep(pause)
+        log.add({"source": torch.tensor(1.0)})
         log.flush(step, {})
-    first, second = (line["seconds_per_step"] for line in lines_of(log))
-    assert log.seconds_per_step == pytest.approx((first + 3 * second) / 4)
+    times = [line["seconds_per_step"] for line in lines_of(log)]
+    assert log.seconds_per_step == sorted(times)[1] < max(times) / 10
 
 
 def test_nothing_since_the_last_line_is_no_line(log: RunLog) -> None:
