@@ -177,7 +177,7 @@ def build_model(args: UdaTrainingArguments, recipe: Recipe, source: Domain) -> D
     """Load or build the network that the arguments describe, with the source's classes.
 
     Raises:
-        ValueError: If there is no such encoder or checkpoint, it has other classes, or its network is not the recipe's.
+        ValueError: If there is no such encoder or checkpoint, or it has other classes.
     """
     from mfm_hf.hub.encoders import HUB_IDS, default_encoder
     from mfm_hf.mfm.auto import AutoModelForDomainAdaptation
@@ -192,23 +192,11 @@ def build_model(args: UdaTrainingArguments, recipe: Recipe, source: Domain) -> D
         "detail_crop_size": [height // 16 * 8, width // 16 * 8],  # half the crop, on HRDA's grid of 8 (1024: 512)
     }
     if args.model_name_or_path is not None:
-        model = load_pretrained("--model_name_or_path", args.model_name_or_path, head=args.model, **options)
-        if args.model is None:
-            _check_architecture(model.config.model_type, recipe, args.model_name_or_path)
-        return model
+        return load_pretrained("--model_name_or_path", args.model_name_or_path, head=args.model, **options)
     backbone = args.backbone or default_encoder(recipe.model, args.hrda_base)
     if args.from_scratch:
         return AutoModelForDomainAdaptation.from_scratch(backbone, recipe.model, **options)
     return load_pretrained("--backbone", HUB_IDS.get(backbone, backbone), head=recipe.model, **options)
-
-
-def _check_architecture(model_type: str, recipe: Recipe, origin: str) -> None:
-    """Refuse to guess between the network of a checkpoint and the HRDA that the recipe is about."""
-    if recipe.model == "hrda" != model_type:
-        raise ValueError(
-            f"the recipe {recipe.name} trains HRDA, and {origin} is a {model_type}: give --model hrda to build one "
-            f"over it, or --model {model_type} to train it as it is"
-        )
 
 
 def load_pretrained(option: str, origin: str, **options: Any) -> DomainAdaptationModel:

@@ -145,7 +145,8 @@ def _with_head(
         return DaformerConfig(backbone_config=config, decoder_hidden_size=width, **labels)
     if head == "deeplabv2" and config.model_type == "resnet":
         return DeepLabV2Config(backbone_config=config, **labels)
-    raise ValueError(f"{origin} is a {config.model_type!r}, over which there is no {head!r}")
+    hint = f": give --model {config.model_type} to train it as it is" if config.model_type in TRAINING_CLASSES else ""
+    raise ValueError(f"{origin} is a {config.model_type!r}, over which there is no {head!r}{hint}")
 
 
 def _check_labels(config: PretrainedConfig, labels: dict[str, Any], origin: str) -> None:
