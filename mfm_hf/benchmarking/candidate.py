@@ -23,7 +23,6 @@ from mfm_hf.benchmarking.operations import count_flops
 from mfm_hf.benchmarking.plain_step import Handicaps, PlainStep
 from mfm_hf.benchmarking.setup import Inputs, make_inputs, random_network
 from mfm_hf.benchmarking.step_parts import timed_parts
-from mfm_hf.cpu_allocator import keep_freed_memory
 from mfm_hf.data.transforms import normalize
 from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
 from mfm_hf.uda.adaptation_step import AdaptationStep, Batch
@@ -89,7 +88,6 @@ class Candidate:
     Attributes:
         make: Makes the step; picklable.
         args: Describe the network, the recipe and the step.
-        keeps_memory: Whether its process keeps what it frees on a CPU, as training does.
         counted: Whether to count its operations.
         taken_apart: Whether to time the parts of the step, which must be this package's.
         data_wait: Whether to measure how long it waits for its batches, likewise.
@@ -97,7 +95,6 @@ class Candidate:
 
     make: Make
     args: UdaTrainingArguments
-    keeps_memory: bool = True
     counted: bool = False
     taken_apart: bool = False
     data_wait: bool = False
@@ -140,8 +137,6 @@ def measure_candidate(candidate: Candidate, steps: int, warmup: int) -> Measured
     """
     args = candidate.args
     device = PartialState(cpu=args.use_cpu).device
-    if candidate.keeps_memory and device.type == "cpu":
-        keep_freed_memory()
     student, recipe = random_network(args)
     inputs = make_inputs(recipe, student, warmup + steps, args.seed)
     step = candidate.make(student, recipe, args, device)

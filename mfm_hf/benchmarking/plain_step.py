@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
+from mfm_hf.cpu_allocator import keep_freed_memory
 from mfm_hf.data.transforms import normalize
 from mfm_hf.mfm.modeling_mfm import DomainAdaptationModel
 from mfm_hf.models.dilated_depthwise import DilatedDepthwiseConv2d
@@ -45,8 +46,7 @@ class Handicaps:
         parameterwise_ema: The teacher is updated parameter by parameter.
         imagewise_augmentation: Images are mixed and augmented one by one (`utils/dacs_transforms.py`).
         parameterwise_optimizer: AdamW goes through the parameters one by one, as PyTorch 1.7 did.
-        returned_memory: On a CPU the process gives freed memory back, which is the allocator's default; who starts the
-            process sees to this.
+        returned_memory: On a CPU the process gives freed memory back, which is the allocator's default.
     """
 
     views_one_by_one: bool = True
@@ -89,6 +89,8 @@ class PlainStep:
         handicaps: Handicaps,
     ) -> None:
         self.student, self.recipe, self.device, self.handicaps = student.to(device), recipe, device, handicaps
+        if not handicaps.returned_memory and device.type == "cpu":
+            keep_freed_memory()
         if handicaps.eager_attention:
             student.set_attn_implementation("eager")
         if handicaps.plain_convolutions:

@@ -103,9 +103,8 @@ def _others(args: UdaTrainingArguments, encode: str | None, without: Sequence[st
         candidates[f"{FAST}, views_together"] = Candidate(own_step, replace(as_written, encode="views_together"))
     elif encode == "views_together":
         candidates[f"{FAST}, one_by_one"] = Candidate(own_step, replace(as_written, encode="one_by_one"))
-    for name, slow in handicaps.items():
-        candidates[name] = Candidate(plain_step(slow), as_written, keeps_memory=not slow.returned_memory)
-    return candidates | {FINE_TUNING: Candidate(FineTuning, as_written, keeps_memory=False)}
+    candidates |= {name: Candidate(plain_step(slow), as_written) for name, slow in handicaps.items()}
+    return candidates | {FINE_TUNING: Candidate(FineTuning, as_written)}
 
 
 def _mfm_cost(

@@ -80,7 +80,7 @@ def test_a_wrong_handicap_is_named(args: UdaTrainingArguments) -> None:
 
 
 def test_a_process_of_its_own_finds_what_this_one_finds(args: UdaTrainingArguments) -> None:
-    plain = Candidate(plain_step(Handicaps()), args, keeps_memory=False)
+    plain = Candidate(plain_step(Handicaps()), args)
     here, there = measure_candidate(plain, 1, 0), measure_in_own_process(plain, 1, 0)
     assert there.first_losses == pytest.approx(here.first_losses, rel=1e-5)
     assert len(there.seconds) == 1

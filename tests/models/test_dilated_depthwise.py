@@ -47,6 +47,7 @@ def test_gradients_are_those_of_finite_differences(size: tuple[int, int]) -> Non
     convolution = DilatedDepthwiseConv2d(2, dilation=2).double()
     images = torch.randn(1, 2, *size, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(convolution, images)
+    assert torch.autograd.gradgradcheck(convolution, images)
 
 
 def test_autocast_decides_the_precision() -> None:
